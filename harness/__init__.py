@@ -1,0 +1,1 @@
+"""The study, the training loop, the files, the statistics and the report."""

@@ -1,0 +1,1 @@
+"""The Mixture-of-Experts language model that every variant trains."""

@@ -1,0 +1,1 @@
+"""Scheduling of trials with Ray Tune: the only package that imports Ray."""
