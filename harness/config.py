@@ -1,0 +1,234 @@
+"""The study file: its sections, their checks and their meaning.
+
+One TOML file is one question. Everything here is frozen; a mistake is reported with its dotted
+path, and all mistakes of a file are reported together (see `harness.study.load_study`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from harness.analysis import AnalysisSettings
+from harness.data import DataConfig
+from models import ModelConfig, resolve_size
+from optimizers import REGISTRY, LearningRateSchedule, OptimizerSpec
+
+if TYPE_CHECKING:
+    AnyOptimizer = OptimizerSpec
+else:
+    from typing import Union
+
+    # Built from the registry, so that one registry line is enough to add an optimizer.
+    AnyOptimizer = Annotated[
+        Union[tuple(entry.spec for entry in REGISTRY.values())],  # noqa: UP007
+        Field(discriminator="kind"),
+    ]
+
+Phase = Literal["tuning", "confirmation"]
+NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
+
+
+class Section(BaseModel):
+    """A frozen table of a study file; unknown keys are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class TrainingConfig(Section):
+    """How every variant is trained; the same for all of them."""
+
+    steps: int = Field(ge=1, description="optimizer steps of one trial")
+    batch_size: int = Field(
+        ge=1, description="sequences per optimizer step, over all workers and micro-batches"
+    )
+    accumulation_steps: int = Field(
+        default=1, ge=1, description="micro-batches per optimizer step on each worker"
+    )
+    precision: Literal["fp32", "bf16"] = Field(
+        default="fp32", description="fp32, or bf16 autocast with fp32 weights"
+    )
+    backend: Literal["ddp", "deepspeed", "fsdp2"] = Field(
+        default="ddp", description="what holds the weights and exchanges the gradients"
+    )
+    zero_stage: Literal[0, 1, 2, 3] = Field(
+        default=0, description="DeepSpeed ZeRO stage; read by the deepspeed backend only"
+    )
+    clip_norm: float = Field(
+        default=1.0, ge=0, description="largest global L2 norm of the raw gradient; 0: no clipping"
+    )
+    schedule: LearningRateSchedule = Field(
+        default_factory=LearningRateSchedule,
+        description="learning-rate schedule of every variant that names none of its own",
+    )
+    evaluation_every: int = Field(
+        default=50, ge=1, description="steps between two evaluations (the last step always has one)"
+    )
+    evaluation_windows: int = Field(
+        default=256,
+        ge=1,
+        description="validation windows of one evaluation, always the same first ones",
+    )
+    divergence_loss: float | None = Field(
+        default=None,
+        gt=0,
+        description="a training loss (nats) above this value counts as diverged; "
+        "a non-finite loss always does",
+    )
+    divergence_after_step: int = Field(
+        default=0, ge=0, description="`divergence_loss` is not applied before this step"
+    )
+
+
+class ResourcesConfig(Section):
+    """What one trial occupies."""
+
+    workers: int = Field(default=1, ge=1, description="processes of one trial (its gang)")
+    cpus_per_worker: int = Field(default=1, ge=1, description="CPU cores (threads) of one worker")
+    gpus_per_worker: Literal[0, 1] = Field(
+        default=0, description="0: CPU with gloo; 1: one CUDA device with NCCL"
+    )
+    max_concurrent_trials: int | None = Field(
+        default=None, ge=1, description="trials at the same time; none: as many as fit"
+    )
+
+
+class SeedsConfig(Section):
+    """Which seeds choose and which seeds measure; never the same ones."""
+
+    confirmation: tuple[int, ...] = Field(
+        default=tuple(range(8)), description="seeds that measure; at least 3, 8 by default"
+    )
+    tuning: tuple[int, ...] = Field(
+        default=(), description="seeds that choose hyperparameters; disjoint from `confirmation`"
+    )
+
+    @field_validator("confirmation", "tuning")
+    @classmethod
+    def _distinct(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
+        if repeated := sorted({seed for seed in seeds if seeds.count(seed) > 1}):
+            raise ValueError(f"seeds named more than once: {repeated}: name each seed once")
+        if negative := sorted(seed for seed in seeds if seed < 0):
+            raise ValueError(f"negative seeds: {negative}: seeds start at 0")
+        return seeds
+
+    @model_validator(mode="after")
+    def _selection_and_measurement_are_apart(self) -> SeedsConfig:
+        if shared := sorted(set(self.confirmation) & set(self.tuning)):
+            raise ValueError(
+                f"seeds {shared} are in `tuning` and in `confirmation`: what chose a variant "
+                "must not measure it; use fresh seeds for one of the two"
+            )
+        return self
+
+
+class VariantConfig(Section):
+    """A named optimizer configuration that competes."""
+
+    name: str = Field(description="unique; letters, digits and . _ + -")
+    optimizer: AnyOptimizer = Field(description="a table with `kind` and that kind's settings")
+    schedule: LearningRateSchedule | None = Field(
+        default=None, description="this variant's own learning-rate schedule"
+    )
+
+    @field_validator("name")
+    @classmethod
+    def _plain_name(cls, name: str) -> str:
+        if not NAME_PATTERN.fullmatch(name):
+            raise ValueError(f"{name!r} is not a plain name: use letters, digits and . _ + -")
+        return name
+
+
+class Study(Section):
+    """One question: model, data, training, variants, seeds, analysis."""
+
+    name: str = Field(description="name of the study and of its folder of results")
+    question: str = Field(default="", description="what the study asks, in one sentence")
+    data: DataConfig = Field(default_factory=DataConfig)
+    model: ModelConfig = Field(description="`size` names a size; other keys override it")
+    training: TrainingConfig
+    resources: ResourcesConfig = Field(default_factory=ResourcesConfig)
+    seeds: SeedsConfig = Field(default_factory=SeedsConfig)
+    variants: tuple[VariantConfig, ...] = Field(min_length=1)
+    analysis: AnalysisSettings
+
+    @field_validator("name")
+    @classmethod
+    def _plain_name(cls, name: str) -> str:
+        return VariantConfig._plain_name(name)
+
+    @field_validator("model", mode="before")
+    @classmethod
+    def _named_size(cls, values: Any) -> Any:
+        return resolve_size(values) if isinstance(values, dict) else values
+
+    @model_validator(mode="after")
+    def _sections_agree(self) -> Study:
+        if mistakes := list(_disagreements(self)):
+            raise ValueError("\n".join(mistakes))
+        return self
+
+
+def _disagreements(study: Study) -> list[str]:
+    """Checks over more than one section, each as `dotted.path: message`."""
+    mistakes = []
+    names = [variant.name for variant in study.variants]
+    if repeated := sorted({name for name in names if names.count(name) > 1}):
+        mistakes.append(f"variants: names used more than once: {repeated}: rename one of each")
+    if study.analysis.baseline not in names:
+        mistakes.append(
+            f"analysis.baseline: {study.analysis.baseline!r} is not a variant: choose one of {names}"
+        )
+    training, workers = study.training, study.resources.workers
+    share = workers * training.accumulation_steps
+    if training.batch_size % share:
+        nearest = max(share, training.batch_size // share * share)
+        mistakes.append(
+            f"training.batch_size: {training.batch_size} is not a multiple of workers x "
+            f"accumulation_steps ({workers} x {training.accumulation_steps}): try {nearest}"
+        )
+    if training.evaluation_windows < workers:
+        mistakes.append(
+            f"training.evaluation_windows: {training.evaluation_windows} is less than the "
+            f"{workers} workers that share them: use at least {workers}"
+        )
+    return mistakes
+
+
+class TrialSpec(Section):
+    """All that decides the result of one training run, and nothing else.
+
+    The variant's name and the phase are not part of it: two variants with the same settings are
+    the same trial and are trained once.
+    """
+
+    data: DataConfig
+    data_sha256: str
+    model: ModelConfig
+    optimizer: AnyOptimizer
+    schedule: LearningRateSchedule
+    training: TrainingConfig
+    workers: int
+    cpus_per_worker: int
+    gpus_per_worker: int
+    seed: int
+
+    @property
+    def key(self) -> str:
+        """`trial_key`: the first 16 hexadecimal digits of the SHA-256 of the canonical spec."""
+        return canonical_sha256(self)[:16]
+
+    @property
+    def tokens_per_step(self) -> int:
+        return self.training.batch_size * self.data.sequence_length
+
+
+def canonical_sha256(value: BaseModel | dict[str, Any]) -> str:
+    """SHA-256 of the value as JSON with sorted keys and no white space."""
+    plain = value.model_dump(mode="json") if isinstance(value, BaseModel) else value
+    text = json.dumps(plain, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
