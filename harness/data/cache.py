@@ -1,0 +1,119 @@
+"""Build a data folder once, whoever asks first; everyone else opens it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.data.config import TRAINED_BPE, DataConfig
+from harness.data.dataset import MANIFEST_FILE, TokenDataset, open_dataset
+from harness.data.manifest import FORMAT_VERSION
+from harness.data.sources import Source, file_entries, list_fingerprint, open_source
+from harness.errors import UserError
+
+if TYPE_CHECKING:
+    from harness.data.build import Progress
+
+CACHE_VARIABLE = "OPTBENCH_CACHE"
+
+
+def default_cache_dir() -> Path:
+    """`$OPTBENCH_CACHE`, or the user's cache folder for optbench."""
+    chosen = os.environ.get(CACHE_VARIABLE)
+    if chosen:
+        return Path(chosen).expanduser()
+    from platformdirs import user_cache_path
+
+    return user_cache_path("optbench")
+
+
+def prepare(
+    config: DataConfig, *, cache_dir: Path | None = None, progress: Progress | None = None
+) -> TokenDataset:
+    """Open the windows of `config`, building them first when the cache has none.
+
+    Safe to call from several processes at once: one builds, into a folder with a temporary name
+    that is renamed when it is complete, and the others wait. A cached folder is never written to.
+    Opening one imports neither `datasets` nor `tokenizers`.
+
+    Arguments:
+        cache_dir: default `default_cache_dir()`.
+        progress: called with one line at every phase of a build.
+
+    Raises `UserError` when the source cannot be read, holds too little text for one training and
+    one validation window, or the cache folder cannot be written.
+    """
+    report = progress or (lambda line: None)
+    source = open_source(config)
+    root = (cache_dir or default_cache_dir()) / "data"
+    final = root / f"{config.source}-{_cache_key(config, source)[:20]}"
+    if not (final / MANIFEST_FILE).exists():
+        _build_once(config, source, final=final, progress=report)
+    return open_dataset(final)
+
+
+def _cache_key(config: DataConfig, source: Source) -> str:
+    """Equal exactly when a build would give the same files."""
+    pretrained = Path(config.tokenizer)
+    if config.tokenizer == TRAINED_BPE or not pretrained.exists():
+        tokenizer_files: list[tuple[str, int, int]] = []
+    else:
+        files = [pretrained, *(pretrained.iterdir() if pretrained.is_dir() else ())]
+        tokenizer_files = file_entries(sorted(f for f in files if f.is_file()))
+    identity = {
+        "format_version": FORMAT_VERSION,
+        "tokenizers": version("tokenizers"),  # may train or split differently when it moves
+        "tokenizer_files": list_fingerprint(tokenizer_files),
+        "source": source.fingerprint,
+        "config": config.model_dump(mode="json", exclude={"preset"}),
+    }
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+
+
+def _build_once(config: DataConfig, source: Source, *, final: Path, progress: Progress) -> None:
+    from harness.data.build import build
+
+    with _exclusive(final, progress):
+        if (final / MANIFEST_FILE).exists():  # built while this process waited
+            return
+        for leftover in final.parent.glob(f".{final.name}-*"):  # of a build that was killed
+            shutil.rmtree(leftover, ignore_errors=True)
+        temporary = final.with_name(f".{final.name}-{secrets.token_hex(4)}")
+        temporary.mkdir()
+        try:
+            build(config, source, directory=temporary, progress=progress)
+            temporary.rename(final)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def _exclusive(final: Path, progress: Progress) -> Iterator[None]:
+    """Only one process at a time; the lock dies with its process."""
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(final.with_name(f"{final.name}.lock"))
+    try:
+        final.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            progress("another process is building this data; waiting for it")
+            lock.acquire()
+    except OSError as error:
+        raise UserError(
+            f"the cache folder {final.parent} cannot be written ({error.strerror}): set "
+            f"{CACHE_VARIABLE} to a folder that can"
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
