@@ -76,6 +76,7 @@ class Outcome(Record):
 
     outcome: OutcomeWord
     reason: str | None = None
+    traceback: str | None = Field(default=None, description="of a failure inside a worker")
     step: int = 0
     tokens: int = 0
     validation_loss: float | None = Field(default=None, description="at the last step, nats")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterator, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from pydantic import ValidationError
 from harness import mistakes
 from harness.config import Phase, Study, TrialSpec, VariantConfig, canonical_sha256
 from harness.errors import UserError
-from harness.results import PlannedTrial, Record, StudyFolder, read_json, write_json
+from harness.results import PlannedTrial, Record, StudyFolder, read_json, write_json, write_text
 
 PLAN_VERSION = 1
 
@@ -162,7 +161,7 @@ def find_variant(study: Study, name: str) -> VariantConfig:
     raise UserError(f"no variant {name!r} in study {study.name!r}: choose one of {names}")
 
 
-def freeze(folder: StudyFolder, study: Study, plan: Plan) -> None:
+def freeze(folder: StudyFolder, plan: Plan, *, source: Path) -> None:
     """Writes the plan before the first trial, or checks that the one on disk is the same.
 
     Raises:
@@ -180,7 +179,7 @@ def freeze(folder: StudyFolder, study: Study, plan: Plan) -> None:
                 "or remove the folder if you do not need its results."
             )
         return
-    write_json(folder.path / "study.json", study.model_dump(mode="json"))
+    write_text(folder.path / "study.toml", source.read_text(encoding="utf-8"))
     write_json(folder.plan_path, {**plan.model_dump(mode="json"), "plan_sha256": plan.sha256})
 
 
@@ -221,12 +220,6 @@ def _differences(old: Any, new: Any, path: str = "") -> Iterator[str]:
 def _short(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 40 else text[:37] + "..."
-
-
-def library_versions() -> dict[str, str]:
-    """Versions of what decides a result or a measurement."""
-    names = ("accelerate", "deepspeed", "mlflow", "numpy", "optbench", "ray", "scipy", "torch")
-    return {name: version(name) for name in names}
 
 
 __all__ = ["Plan", "expand", "find_variant", "freeze", "load_plan", "load_study", "make_plan"]

@@ -1,0 +1,5 @@
+"""`python -m harness`: what `torchrun -m harness` starts."""
+
+from harness.cli import main
+
+main()

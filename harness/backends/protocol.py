@@ -1,0 +1,149 @@
+"""The protocol between the training loop and what holds the weights."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from harness.config import TrialSpec
+from harness.errors import UserError
+from models import ModelOutput
+
+# A peer that hangs is given up after this time. Torch's own default is 30 minutes.
+COLLECTIVE_TIMEOUT_S = 180
+
+MakeOptimizer = Callable[[list[tuple[str, nn.Parameter]]], torch.optim.Optimizer]
+
+
+@dataclass(frozen=True)
+class WorkerContext:
+    """Where one worker stands in its gang, and where its tokens lie."""
+
+    dataset_path: Path
+    rank: int = 0
+    num_workers: int = 1
+    local_rank: int = 0
+    master_address: str = "127.0.0.1"
+    master_port: int = 0
+
+    @classmethod
+    def from_environment(cls, dataset_path: Path) -> WorkerContext:
+        """The place that `torchrun` gave this process; a gang of one without it."""
+        if "RANK" not in os.environ:
+            return cls(dataset_path)
+        return cls(
+            dataset_path,
+            rank=int(os.environ["RANK"]),
+            num_workers=int(os.environ["WORLD_SIZE"]),
+            local_rank=int(os.environ["LOCAL_RANK"]),
+            master_address=os.environ["MASTER_ADDR"],
+            master_port=int(os.environ["MASTER_PORT"]),
+        )
+
+    def environment(self) -> dict[str, str]:
+        """The variables that torch.distributed, Accelerate and DeepSpeed read."""
+        if self.num_workers == 1:
+            return {}
+        return {
+            "RANK": str(self.rank),
+            "WORLD_SIZE": str(self.num_workers),
+            "LOCAL_RANK": str(self.local_rank),
+            "LOCAL_WORLD_SIZE": os.environ.get("LOCAL_WORLD_SIZE", str(self.num_workers)),
+            "MASTER_ADDR": self.master_address,
+            "MASTER_PORT": str(self.master_port),
+        }
+
+
+class Backend(Protocol):
+    """Holds the model and the optimizer of one worker.
+
+    `micro_step` runs forward and backward on this worker's rows and leaves in the gradients the mean
+    over all workers and micro-batches; `update` clips and steps.
+    """
+
+    device: torch.device
+    rank: int
+    num_workers: int
+
+    def prepare(self, model: nn.Module, make_optimizer: MakeOptimizer) -> torch.optim.Optimizer:
+        """Takes the model over and returns the one optimizer, which sees every parameter."""
+        ...
+
+    def held_parameters(self) -> list[tuple[str, nn.Parameter]]:
+        """What this worker's optimizer must cover: the model's parameters, or its shards."""
+        ...
+
+    def micro_step(self, tokens_BT: Tensor, targets_BT: Tensor, *, last: bool) -> ModelOutput:
+        """Forward and backward of one micro-batch; gradients are exchanged after the `last` one."""
+        ...
+
+    def update(self, *, clip_norm: float) -> Tensor:
+        """Clips the raw gradient to `clip_norm` (0: no clipping), steps, clears the gradients.
+
+        Returns the gradient's global L2 norm before clipping.
+        """
+        ...
+
+    def evaluate(self, tokens_BT: Tensor, targets_BT: Tensor) -> ModelOutput:
+        """Forward without gradients. Every worker must call it the same number of times."""
+        ...
+
+    def sum_over_workers(self, values: Tensor) -> Tensor:
+        """The elementwise sum over the gang, the same on every worker."""
+        ...
+
+    def describe(self) -> dict[str, Any]:
+        """What really runs: distributed type, world size, device. Checked by the preflight."""
+        ...
+
+    def close(self) -> None:
+        """Gives back the process group and every process-wide singleton."""
+        ...
+
+
+@contextmanager
+def open_backend(spec: TrialSpec, context: WorkerContext) -> Iterator[Backend]:
+    """The backend that the spec names, for one trial; afterwards the process is as before.
+
+    Raises:
+        UserError: a GPU is asked for and there is none, or the gang is not the one of the spec.
+    """
+    if context.num_workers != spec.workers:
+        raise UserError(
+            f"the study asks for {spec.workers} workers and {context.num_workers} were started: "
+            f"start {spec.workers}, or pass --set resources.workers={context.num_workers}"
+        )
+    if spec.gpus_per_worker and not torch.cuda.is_available():
+        raise UserError(
+            "resources.gpus_per_worker is 1 and torch sees no CUDA device: set it to 0 for CPU, "
+            "or install a CUDA build of torch"
+        )
+    before = dict(os.environ)
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
+        os.environ.pop(name, None)
+    os.environ.update(context.environment())
+    backend: Backend | None = None
+    try:
+        backend = _create(spec, context)
+        yield backend
+    finally:
+        if backend is not None:
+            backend.close()
+        os.environ.clear()
+        os.environ.update(before)
+
+
+def _create(spec: TrialSpec, context: WorkerContext) -> Backend:
+    name = spec.training.backend
+    if name == "ddp":
+        from harness.backends.ddp import DdpBackend
+
+        return DdpBackend(spec, context)
+    raise UserError(f"training.backend {name!r} is not available yet: choose 'ddp'")

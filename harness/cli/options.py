@@ -1,0 +1,26 @@
+"""Arguments and options that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+StudyArgument = Annotated[
+    Path, typer.Argument(metavar="STUDY", help="a study file, such as studies/quickstart.toml")
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="override one value of the study, e.g. --set training.steps=200 or "
+        "--set variants.muon.optimizer.lr=0.01; may be repeated",
+    ),
+]
+RunsDirOption = Annotated[
+    Path, typer.Option("--runs-dir", help="folder of all studies' results", envvar="OPTBENCH_RUNS")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="print JSON for a script to read")]
+DEFAULT_RUNS_DIR = Path("runs")

@@ -1,0 +1,3 @@
+"""Commands for statistics without training: compare."""
+
+from __future__ import annotations

@@ -1,0 +1,322 @@
+"""Commands that run studies: run, trial, plan, status, report, ui."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+
+from harness.cli.app import app
+from harness.cli.options import (
+    DEFAULT_RUNS_DIR,
+    JsonOption,
+    RunsDirOption,
+    SetOption,
+    StudyArgument,
+)
+from harness.errors import UserError
+
+if TYPE_CHECKING:
+    from harness.config import Study, TrialSpec
+    from harness.data import TokenDataset
+    from harness.results import StudyFolder
+    from harness.study import Plan
+
+
+@app.command()
+def run(
+    study_file: StudyArgument,
+    overrides: SetOption = None,
+    runs_dir: RunsDirOption = DEFAULT_RUNS_DIR,
+    address: Annotated[
+        str | None,
+        typer.Option(
+            help="a Ray cluster (`auto`, ray://host:port); without it, and without RAY_ADDRESS, "
+            "a local Ray is started"
+        ),
+    ] = None,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="train failed and out-of-memory trials again")
+    ] = False,
+    tracking_uri: Annotated[
+        str | None,
+        typer.Option(
+            envvar="MLFLOW_TRACKING_URI",
+            help="an MLflow server; default: sqlite in the runs folder",
+        ),
+    ] = None,
+) -> None:
+    """Run a study: train what is missing, decide what is significant, write the report.
+
+    Run it again at any time: finished trials are kept, and only what is missing is trained.
+    """
+    from harness.study import expand, freeze, load_study, make_plan
+
+    console = Console()
+    study = load_study(study_file, overrides or ())
+    if address is None and "RAY_ADDRESS" not in os.environ:
+        _check_this_machine(study)
+    dataset = _prepare_data(study, console)
+    plan = make_plan(study, dataset.manifest.sha256)
+    folder = _folder(runs_dir, study.name)
+    with folder.locked():
+        freeze(folder, plan, source=study_file)
+        missing = _missing(folder, plan, expand(study, dataset.manifest.sha256), retry_failed)
+        _write_context(folder, dataset)
+        if missing:
+            _train(missing, study, plan, folder, dataset, console, address)
+        else:
+            console.print(f"All {len(plan.distinct_keys)} trials are done: nothing to train.")
+        _conclude(folder, console, tracking_uri)
+
+
+def _train(
+    missing: dict[str, TrialSpec],
+    study: Study,
+    plan: Plan,
+    folder: StudyFolder,
+    dataset: TokenDataset,
+    console: Console,
+    address: str | None,
+) -> None:
+    from harness.progress import Progress
+
+    names = {
+        key: f"{' = '.join(plan.names(key))} seed {spec.seed}" for key, spec in missing.items()
+    }
+    done = len(plan.distinct_keys) - len(missing)
+    console.print(
+        f"{study.name}: {len(missing)} trials to train ({done} done), "
+        f"{study.resources.workers} worker(s) each"
+    )
+    with Progress(missing, names, already_done=done, console=console) as progress:
+        from tune.driver import check_fits, connect, run_trials
+
+        cluster = connect(address)
+        check_fits(next(iter(missing.values())), cluster)
+        environment = threading.Thread(target=_write_environment, args=(folder,), daemon=True)
+        environment.start()
+        try:
+            run_trials(
+                missing,
+                folder=folder,
+                dataset_path=dataset.path,
+                observers=[progress],
+                max_concurrent_trials=study.resources.max_concurrent_trials,
+            )
+        except KeyboardInterrupt:
+            console.print(
+                f"[yellow]interrupted[/]: {progress.done} of {progress.total} trials are finished "
+                "and kept; run the same command again to go on"
+            )
+            raise
+        environment.join()
+
+
+def _conclude(folder: StudyFolder, console: Console, tracking_uri: str | None) -> None:
+    """From the files to the analysis, MLflow and the report."""
+    from harness import report
+    from harness.tracking import Tracker, TrackingUnavailable
+
+    analysis = report.analyse_study(folder)
+    page = report.build(folder)
+    console.print(report.render_terminal(folder, analysis))
+    try:
+        Tracker(folder, tracking_uri).sync()
+    except TrackingUnavailable as error:
+        console.print(f"[yellow]MLflow was left out[/]: {error}. `optbench report` writes it later.")
+    console.print(f"Report:    {page}", soft_wrap=True)
+    console.print(f"MLflow UI: optbench ui --runs-dir {folder.path.parent}", soft_wrap=True)
+
+
+def _check_this_machine(study: Study) -> None:
+    resources = study.resources
+    need, have = resources.workers * resources.cpus_per_worker, os.cpu_count() or 1
+    if need > have:
+        raise UserError(
+            f"resources.workers: one trial needs {resources.workers} workers x "
+            f"{resources.cpus_per_worker} CPU = {need} and this machine has {have}: lower "
+            "resources.workers, or give --address of a Ray cluster"
+        )
+
+
+def _prepare_data(study: Study, console: Console) -> TokenDataset:
+    from harness.data import prepare
+
+    dataset = prepare(study.data, progress=lambda line: console.print(f"data: {line}"))
+    _check_data(study, dataset)
+    return dataset
+
+
+def _check_data(study: Study, dataset: TokenDataset) -> None:
+    if dataset.num_train_windows < study.training.batch_size:
+        raise UserError(
+            f"training.batch_size is {study.training.batch_size} and the training text has "
+            f"{dataset.num_train_windows} windows of {dataset.sequence_length} tokens: use more "
+            "text, shorter windows or a smaller batch"
+        )
+
+
+def _missing(
+    folder: StudyFolder, plan: Plan, specs: dict[str, TrialSpec], retry_failed: bool
+) -> dict[str, TrialSpec]:
+    again = ("failed", "out_of_memory") if retry_failed else ()
+    missing = {}
+    for key in plan.distinct_keys:
+        outcome = folder.trial(key).outcome()
+        if outcome is None or outcome.outcome in again:
+            missing[key] = specs[key]
+    return missing
+
+
+def _write_context(folder: StudyFolder, dataset: TokenDataset) -> None:
+    from harness.results import write_json
+
+    write_json(folder.path / "data.json", dataset.manifest.model_dump(mode="json"))
+
+
+def _write_environment(folder: StudyFolder) -> None:
+    from harness.environment import collect
+    from harness.results import write_json
+
+    write_json(folder.environment_path, collect())
+
+
+def _folder(runs_dir: Path, name: str) -> StudyFolder:
+    from harness.results import StudyFolder
+
+    return StudyFolder(runs_dir / name)
+
+
+@app.command()
+def trial(
+    study_file: StudyArgument,
+    variant: Annotated[str, typer.Option(help="name of the variant")],
+    seed: Annotated[int, typer.Option(help="seed of the trial", min=0)] = 0,
+    overrides: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Train one trial here and now, without Ray; `torchrun` starts several workers.
+
+    torchrun --nproc-per-node 2 -m harness trial STUDY --variant muon --set resources.workers=2
+
+    Nothing is written: the reports go to standard output.
+    """
+    from harness.backends import WorkerContext
+    from harness.loop import train
+    from harness.study import find_variant, load_study, trial_spec
+
+    if "WORLD_SIZE" in os.environ:
+        overrides = [*(overrides or ()), f"resources.workers={os.environ['WORLD_SIZE']}"]
+    elif not any(o.startswith("resources.workers") for o in overrides or ()):
+        overrides = [*(overrides or ()), "resources.workers=1"]
+    study = load_study(study_file, overrides)
+    quiet = int(os.environ.get("RANK", "0")) > 0
+    console = Console(stderr=as_json, quiet=quiet)
+    dataset = _prepare_data(study, console)
+    spec = trial_spec(study, find_variant(study, variant), seed, dataset.manifest.sha256)
+    training = train(spec, WorkerContext.from_environment(dataset.path))
+    while True:
+        try:
+            report = next(training)
+        except StopIteration as end:
+            outcome = end.value
+            break
+        if as_json and not quiet:
+            print(report.model_dump_json(), flush=True)
+        else:
+            console.print(_report_line(report, spec.training.steps))
+    if as_json and not quiet:
+        print(outcome.model_dump_json(), flush=True)
+    else:
+        console.print(
+            f"{outcome.outcome}: validation loss {outcome.validation_loss}, "
+            f"initial {str(outcome.initial_parameters_sha256)[:12]}, "
+            f"batches {str(outcome.batches_sha256)[:12]}"
+        )
+
+
+def _report_line(report: Any, steps: int) -> str:
+    train_loss = "-" if report.train_loss is None else f"{report.train_loss:.4f}"
+    validation = "-" if report.validation_loss is None else f"{report.validation_loss:.4f}"
+    speed = f"{report.tokens_per_s:,.0f} tokens/s" if report.tokens_per_s else ""
+    return (
+        f"step {report.step:>6}/{steps}  train {train_loss}  validation {validation}  "
+        f"accuracy {report.validation_accuracy:.3f}  {speed}"
+    )
+
+
+@app.command()
+def status(
+    study: Annotated[str, typer.Argument(help="a study file, or the name of a study")],
+    runs_dir: RunsDirOption = DEFAULT_RUNS_DIR,
+    as_json: JsonOption = False,
+) -> None:
+    """Show how far a study is, from its files; also while it runs in another terminal."""
+    from harness.study import load_plan
+
+    folder = _named_folder(study, runs_dir)
+    plan = load_plan(folder)
+    trials: dict[str, dict[str, Any]] = {}
+    for planned in plan.trials:
+        reports, outcome = folder.trial(planned.key).reports(), folder.trial(planned.key).outcome()
+        state = outcome.outcome if outcome else ("running" if reports else "waiting")
+        trials[f"{planned.variant} seed {planned.seed}"] = {
+            "state": state,
+            "step": reports[-1].step if reports else 0,
+            "validation_loss": reports[-1].validation_loss if reports else None,
+        }
+    if as_json:
+        print(json.dumps({"study": folder.path.name, "trials": trials}, indent=1))
+        return
+    from rich.table import Table
+
+    table = Table("trial", "state", "step", "validation loss", title=folder.path.name)
+    for name, row in trials.items():
+        loss = row["validation_loss"]
+        table.add_row(name, row["state"], str(row["step"]), "-" if loss is None else f"{loss:.4f}")
+    Console().print(table)
+
+
+def _named_folder(study: str, runs_dir: Path) -> StudyFolder:
+    from harness.study import load_study
+
+    return _folder(runs_dir, load_study(Path(study)).name if study.endswith(".toml") else study)
+
+
+@app.command()
+def report(
+    study: Annotated[str, typer.Argument(help="a study file, or the name of a study")],
+    runs_dir: RunsDirOption = DEFAULT_RUNS_DIR,
+    tracking_uri: Annotated[str | None, typer.Option(envvar="MLFLOW_TRACKING_URI")] = None,
+) -> None:
+    """Rebuild analysis, tables, figures and MLflow runs of a study from its files."""
+    folder = _named_folder(study, runs_dir)
+    with folder.locked() if folder.path.exists() else _no_study(folder):
+        _conclude(folder, Console(), tracking_uri)
+
+
+def _no_study(folder: StudyFolder) -> Any:
+    raise UserError(f"no study in {folder.path}: run `optbench run STUDY` first")
+
+
+@app.command()
+def ui(
+    runs_dir: RunsDirOption = DEFAULT_RUNS_DIR,
+    port: Annotated[int, typer.Option(help="port on 127.0.0.1")] = 5000,
+) -> None:
+    """Open the MLflow UI on the runs folder, on 127.0.0.1 only. Ctrl-C ends it."""
+    from harness.tracking import ui_command
+
+    if not (runs_dir / "mlflow.db").exists():
+        raise UserError(f"{runs_dir / 'mlflow.db'} does not exist: run a study first")
+    command = ui_command(runs_dir, port=port)
+    print(f"MLflow UI: http://127.0.0.1:{port}", flush=True)
+    sys.stdout.flush()
+    os.execv(command[0], command)

@@ -1,0 +1,209 @@
+"""The training loop: a generator that yields a report at each evaluation and returns the outcome.
+
+This is the only training code. A Ray worker advances it with `next()`; a scheduler stops a trial by
+not asking again; `torchrun` or a test simply exhausts it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import time
+from collections.abc import Generator
+from dataclasses import asdict
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from harness.backends import Backend, WorkerContext, open_backend
+from harness.config import TrialSpec
+from harness.data import BatchSampler, TokenDataset, open_dataset
+from harness.metrics import (
+    StepClock,
+    evaluate,
+    now,
+    peak_memory_bytes,
+    reset_peak_memory,
+    to_tensors,
+)
+from harness.preflight import check_gang, check_groups, check_movement, fingerprints
+from harness.results import Outcome, Report
+from models import MoETransformer, initialize, parameters_sha256
+from optimizers import build_optimizer, learning_rate_factor, routes
+
+
+def train(spec: TrialSpec, context: WorkerContext) -> Generator[Report, None, Outcome]:
+    """Trains one trial on this worker.
+
+    Every worker of the gang yields the same losses at the same steps. The first report is the
+    evaluation before any step; it is equal for all variants of a seed.
+
+    Returns:
+        the outcome: `completed`, or `diverged` at the first step whose loss says so.
+
+    Raises:
+        UserError: the worker's place does not fit the spec.
+        PreflightError: a library does something else than the spec asks for.
+    """
+    started = time.perf_counter()
+    dataset = open_dataset(context.dataset_path)
+    with open_backend(spec, context) as backend:
+        run = TrialRun(spec, backend, dataset, started)
+        yield run.report(step=0)
+        run.first_step()
+        for step in range(1, spec.training.steps + 1):
+            if step > 1:
+                run.train_step(step)
+            if step % spec.training.evaluation_every == 0 or step == spec.training.steps:
+                yield run.report(step)
+                if run.diverged_at_step is not None:
+                    break
+        return run.outcome()
+
+
+class TrialRun:
+    """One worker's model, optimizer, batches and clocks; the loop above says when."""
+
+    def __init__(
+        self, spec: TrialSpec, backend: Backend, dataset: TokenDataset, started: float
+    ) -> None:
+        self.spec, self.backend, self.dataset, self.started = spec, backend, dataset, started
+        reset_peak_memory(backend.device)
+        self.preflight = check_gang(backend, spec)
+        torch.manual_seed(spec.seed)
+        model = MoETransformer(spec.model, vocab_size=dataset.vocab_size)
+        initialize(model, seed=spec.seed)
+        self.initial_sha256 = parameters_sha256(model)
+        named = list(model.named_parameters())
+        self.num_parameters = sum(parameter.numel() for _, parameter in named)
+        self.routes = [asdict(route) for route in routes(spec.optimizer, named)]
+        self.optimizer = backend.prepare(model, lambda ps: build_optimizer(spec.optimizer, ps))
+        check_groups(backend.held_parameters(), self.optimizer)
+        self.sampler = BatchSampler(
+            dataset.num_train_windows, batch_size=spec.training.batch_size, seed=spec.seed
+        )
+        self.clock = StepClock(backend.device)
+        self.startup_time_s = 0.0
+        self.evaluation_time_s = 0.0
+        self.losses: list[Tensor] = []  # of the steps since the last report
+        self.gradient_norm: Tensor | None = None
+        self.diverged_at_step: int | None = None
+        self.last_report: Report | None = None
+
+    def first_step(self) -> None:
+        """Step 1, after which every parameter group must have moved. Counts as start-up."""
+        before = fingerprints(self.optimizer)
+        self.train_step(1)
+        self.preflight["moved"] = check_movement(before, self.optimizer, self.backend)
+        self.startup_time_s = now(self.backend.device) - self.started
+        self.clock.discard_interval()
+
+    def train_step(self, step: int) -> None:
+        training, backend = self.spec.training, self.backend
+        self.clock.step_begins()
+        factor = learning_rate_factor(self.spec.schedule, step=step - 1, total_steps=training.steps)
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["initial_lr"] * factor
+        micro_batches = self._my_micro_batches(self.sampler.indices(step - 1))
+        loss = torch.zeros((), device=backend.device)
+        for index, windows in enumerate(micro_batches):
+            inputs, targets = to_tensors(self.dataset.train_windows(windows), backend.device)
+            last = index == len(micro_batches) - 1
+            loss += backend.micro_step(inputs, targets, last=last).cross_entropy.detach()
+        self.gradient_norm = backend.update(clip_norm=training.clip_norm)
+        self.losses.append(loss / len(micro_batches))
+        self.clock.step_ends()
+
+    def _my_micro_batches(self, indices: np.ndarray) -> list[np.ndarray]:
+        """This worker's contiguous rows of the global batch, cut into micro-batches."""
+        mine = np.split(indices, self.backend.num_workers)[self.backend.rank]
+        return np.split(mine, self.spec.training.accumulation_steps)
+
+    def report(self, step: int) -> Report:
+        step_time_s = self.clock.end_interval()
+        train_losses = self._global_losses()
+        self._look_for_divergence(train_losses, step)
+        training = self.spec.training
+        begin = now(self.backend.device)
+        evaluation = evaluate(
+            self.backend,
+            self.dataset,
+            num_windows=training.evaluation_windows,
+        )
+        self.evaluation_time_s += now(self.backend.device) - begin
+        if not math.isfinite(evaluation.loss) and self.diverged_at_step is None:
+            self.diverged_at_step = step
+        tokens_per_step = self.spec.tokens_per_step
+        self.last_report = Report(
+            step=step,
+            tokens=step * tokens_per_step,
+            train_loss=_finite(sum(train_losses) / len(train_losses)) if train_losses else None,
+            validation_loss=_finite(evaluation.loss),
+            validation_accuracy=evaluation.accuracy,
+            learning_rate=self.optimizer.param_groups[0]["lr"] if step else 0.0,
+            gradient_norm=_finite(float(self.gradient_norm))
+            if self.gradient_norm is not None
+            else None,
+            train_time_s=self.clock.train_time_s,
+            step_time_s=step_time_s,
+            tokens_per_s=tokens_per_step / step_time_s if step_time_s else None,
+            evaluation_time_s=self.evaluation_time_s,
+            startup_time_s=self.startup_time_s,
+            peak_memory_bytes=peak_memory_bytes(self.backend.device),
+            router_load=evaluation.router_load,
+            dead_experts=evaluation.dead_experts,
+            counters={k: float(v) for k, v in getattr(self.optimizer, "counters", {}).items()},
+        )
+        return self.last_report
+
+    def _global_losses(self) -> list[float]:
+        """The loss of each step since the last report, averaged over the workers."""
+        if not self.losses:
+            return []
+        losses = self.backend.sum_over_workers(torch.stack(self.losses).double())
+        self.losses = []
+        return [loss / self.backend.num_workers for loss in losses.tolist()]
+
+    def _look_for_divergence(self, losses: list[float], step: int) -> None:
+        training = self.spec.training
+        for at, loss in enumerate(losses, start=step - len(losses) + 1):
+            too_high = (
+                training.divergence_loss is not None
+                and at > training.divergence_after_step
+                and loss > training.divergence_loss
+            )
+            if self.diverged_at_step is None and (too_high or not math.isfinite(loss)):
+                self.diverged_at_step = at
+
+    def outcome(self) -> Outcome:
+        assert self.last_report is not None, "the outcome comes after the last report"
+        last, at = self.last_report, self.diverged_at_step
+        return Outcome(
+            outcome="completed" if at is None else "diverged",
+            reason=None if at is None else f"the loss diverged at step {at}",
+            step=last.step,
+            tokens=last.tokens,
+            validation_loss=last.validation_loss,
+            validation_accuracy=last.validation_accuracy,
+            diverged_at_step=at,
+            initial_parameters_sha256=self.initial_sha256,
+            batches_sha256=self._hash_batches(),
+            num_parameters=self.num_parameters,
+            routes=self.routes,
+            preflight=self.preflight,
+            wall_time_s=time.perf_counter() - self.started,
+        )
+
+    def _hash_batches(self) -> str:
+        """SHA-256 of the data, the evaluation windows and the batches of the whole schedule."""
+        training = self.spec.training
+        digest = hashlib.sha256(self.dataset.manifest.sha256.encode())
+        digest.update(f"{training.evaluation_windows},{training.batch_size}".encode())
+        for step in range(training.steps):
+            digest.update(np.ascontiguousarray(self.sampler.indices(step), dtype="<i8").tobytes())
+        return digest.hexdigest()
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None

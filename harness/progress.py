@@ -1,0 +1,139 @@
+"""What a person sees while trials run: a live view in a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from rich.console import Console, ConsoleOptions, Group, RenderResult
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from harness.config import TrialSpec
+from harness.results import Outcome, Report
+
+REFRESH_PER_SECOND = 4
+
+
+@dataclass
+class Running:
+    """A trial that is being trained."""
+
+    name: str
+    total_steps: int
+    report: Report | None = None
+    since: float = field(default_factory=time.monotonic)
+
+    @property
+    def fraction(self) -> float:
+        return self.report.step / self.total_steps if self.report else 0.0
+
+
+class Progress:
+    """Follows the trials of one run; use it as a context manager and as an observer."""
+
+    def __init__(
+        self,
+        specs: Mapping[str, TrialSpec],
+        names: Mapping[str, str],
+        *,
+        already_done: int,
+        console: Console,
+    ) -> None:
+        self.specs, self.names, self.console = specs, names, console
+        self.already_done, self.begun = already_done, time.monotonic()
+        self.first_start: float | None = None
+        self.running: dict[str, Running] = {}
+        self.outcomes: Counter[str] = Counter()
+        self.live = (
+            Live(self, console=console, refresh_per_second=REFRESH_PER_SECOND, transient=True)
+            if console.is_terminal
+            else None
+        )
+
+    def __enter__(self) -> Progress:
+        if self.live is not None:
+            self.live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.live is not None:
+            self.live.stop()
+
+    def trial_started(self, key: str) -> None:
+        self.first_start = self.first_start or time.monotonic()
+        self.running[key] = Running(self.names[key], self.specs[key].training.steps)
+
+    def trial_reported(self, key: str, report: Report) -> None:
+        self.running[key].report = report
+
+    def trial_ended(self, key: str, outcome: Outcome) -> None:
+        trial = self.running.pop(key, None) or Running(self.names[key], 0)
+        self.outcomes[outcome.outcome] += 1
+        loss = "-" if outcome.validation_loss is None else f"{outcome.validation_loss:.4f}"
+        line = (
+            f"[{self.done}/{self.total}] {trial.name}: {outcome.outcome}, validation loss {loss}, "
+            f"{duration(time.monotonic() - trial.since)}"
+        )
+        if outcome.outcome != "completed":
+            line += f": {(outcome.reason or '').splitlines()[0] if outcome.reason else ''}"
+        if self.live is None and (left := self.seconds_left()) is not None:
+            line += f"; about {duration(left)} left"
+        style = None if outcome.outcome == "completed" else "yellow"
+        self.console.print(Text(line, style=style or ""))
+
+    @property
+    def total(self) -> int:
+        return self.already_done + len(self.specs)
+
+    @property
+    def done(self) -> int:
+        return self.already_done + self.outcomes.total()
+
+    def seconds_left(self) -> float | None:
+        """From the share of the steps that is done and the time it took; None before any step."""
+        finished = self.outcomes.total() + sum(trial.fraction for trial in self.running.values())
+        if not finished or self.first_start is None:
+            return None
+        elapsed = time.monotonic() - self.first_start
+        return elapsed * (len(self.specs) - finished) / finished
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+        for column in ("running", "step", "train loss", "validation loss", "tokens/s", ""):
+            table.add_column(column, justify="left" if column == "running" else "right")
+        for trial in list(self.running.values()):
+            report = trial.report
+            table.add_row(
+                trial.name,
+                f"{report.step if report else 0}/{trial.total_steps}",
+                _number(report.train_loss if report else None),
+                _number(report.validation_loss if report else None),
+                f"{report.tokens_per_s:,.0f}" if report and report.tokens_per_s else "-",
+                ProgressBar(total=1.0, completed=trial.fraction, width=16),
+            )
+        left = self.seconds_left()
+        bad = {word: n for word, n in self.outcomes.items() if word != "completed"}
+        summary = f"{self.done} of {self.total} trials done, {len(self.running)} running"
+        summary += "".join(f", {n} {word}" for word, n in bad.items())
+        summary += f" · {duration(time.monotonic() - self.begun)} so far"
+        summary += f" · about {duration(left)} left" if left is not None else " · starting"
+        yield Group(table, Text(summary, style="bold"))
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"
+
+
+def duration(seconds: float) -> str:
+    """`42 s`, `3 min 05 s`, `2 h 10 min`."""
+    whole = max(0, round(seconds))
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"

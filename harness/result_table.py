@@ -1,0 +1,77 @@
+"""The table that every analysis starts from: one row a run, whatever its outcome."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from harness.errors import UserError
+from harness.stats.outcomes import RunEnd
+from harness.stats.pairing import SeedFingerprint
+
+OutcomeWord = Literal["completed", "diverged", "stopped", "failed", "out_of_memory"]
+OUTCOMES: tuple[str, ...] = get_args(OutcomeWord)
+
+
+@dataclass(frozen=True, slots=True)
+class ResultRow:
+    """One run: its variant, its seed and how it ended.
+
+    `value` is the final validation loss in nats of a completed run, and None of every other.
+    """
+
+    variant: str
+    seed: int
+    value: float | None
+    outcome: str = "completed"
+    initial_sha256: str | None = None
+    batches_sha256: str | None = None
+    diverged_at_step: int | None = None
+
+    def __post_init__(self) -> None:
+        where = f"variant {self.variant!r}, seed {self.seed}"
+        if self.outcome not in OUTCOMES:
+            raise UserError(
+                f"{where}: outcome {self.outcome!r} is not one of {', '.join(OUTCOMES)}"
+            )
+        if self.outcome != "completed":
+            if self.value is not None:
+                raise UserError(
+                    f"{where}: {self.outcome}, yet it has a final value ({self.value}): "
+                    "leave the value out, a run that did not complete has none"
+                )
+        elif self.value is None or not math.isfinite(self.value):
+            raise UserError(
+                f"{where}: completed, yet its value is {self.value}: give a finite number, "
+                "or say how the run ended, for example outcome diverged"
+            )
+
+
+def by_variant(rows: Sequence[ResultRow]) -> dict[str, list[ResultRow]]:
+    """Variants in order of appearance, each with its rows by ascending seed."""
+    runs: dict[str, list[ResultRow]] = {}
+    for row in rows:
+        runs.setdefault(row.variant, []).append(row)
+    return {name: sorted(own, key=lambda row: row.seed) for name, own in runs.items()}
+
+
+def fingerprints(rows: Sequence[ResultRow]) -> dict[int, SeedFingerprint]:
+    return {
+        row.seed: SeedFingerprint(
+            initial_sha256=row.initial_sha256,
+            batches_sha256=row.batches_sha256,
+            completed=row.outcome == "completed",
+        )
+        for row in rows
+    }
+
+
+def ends(rows: Sequence[ResultRow]) -> list[RunEnd]:
+    return [
+        RunEnd(
+            value=row.value,
+            diverged=row.outcome == "diverged",
+            diverged_at_step=row.diverged_at_step,
+        )
+        for row in rows
+    ]

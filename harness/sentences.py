@@ -1,0 +1,65 @@
+"""How a result is said: numbers with as many digits as their noise supports, verdicts in words."""
+
+import math
+
+from harness.stats.intervals import Interval
+from harness.stats.verdict import Verdict
+
+VERDICT_WORDS: dict[Verdict, str] = {
+    "better": "is better than",
+    "worse": "is worse than",
+    "equivalent": "is equivalent to",
+    "inconclusive": "is not distinguishable from",
+}
+
+
+def p_value(p: float) -> str:
+    """`p = 0.012`, with two digits; `p < 0.0001` below that."""
+    if p < 1e-4:
+        return "p < 0.0001"
+    return f"p = {p:.2f}" if p >= 0.1 else f"p = {p:.2g}"
+
+
+def decimals_for(noise: float | None, *, fallback: int = 4) -> int:
+    """Decimals that show two digits of the noise, between 2 and 6."""
+    if noise is None or not (noise > 0.0 and math.isfinite(noise)):
+        return fallback
+    return min(6, max(2, 1 - math.floor(math.log10(noise))))
+
+
+def interval_decimals(interval: Interval | None) -> int:
+    """Decimals for an estimate and the ends of its interval."""
+    return decimals_for(None if interval is None else (interval.high - interval.low) / 2.0)
+
+
+def bracket(interval: Interval | None, *, signed: bool = True) -> str:
+    """`[-0.35, -0.27]`; empty where there is no interval."""
+    if interval is None:
+        return ""
+    places, sign = interval_decimals(interval), "+" if signed else ""
+    return f"[{interval.low:{sign}.{places}f}, {interval.high:{sign}.{places}f}]"
+
+
+def comparison_sentence(
+    *,
+    variant: str,
+    baseline: str,
+    verdict: Verdict,
+    difference: float | None,
+    interval: Interval | None,
+    adjusted_p: float,
+    test: str,
+    n: int,
+    paired: bool,
+    fragile: bool,
+) -> str:
+    """`muon is better than adamw: -0.31 nats [-0.35, -0.27], p = 0.0004 (Holm), 5 paired seeds`."""
+    if difference is None:
+        size = test
+    else:
+        places = interval_decimals(interval)
+        size = f"{difference:+.{places}f} nats {bracket(interval)}".rstrip()
+    seeds = f"{n} {'paired' if paired else 'unpaired'} seeds"
+    end = " (fragile)" if fragile else ""
+    claim = f"{variant} {VERDICT_WORDS[verdict]} {baseline}"
+    return f"{claim}: {size}, {p_value(adjusted_p)} (Holm), {seeds}{end}"
