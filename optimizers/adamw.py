@@ -1,0 +1,71 @@
+"""AdamW on every parameter."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, NoReturn
+
+from pydantic import Field
+from torch import Tensor
+
+from optimizers.optimizer import Fragment, Group, NamedOptimizer
+from optimizers.routing import Route, adamw_group
+from optimizers.spec import OptimizerSpec
+
+
+class AdamWSpec(OptimizerSpec):
+    """AdamW (Loshchilov and Hutter 2019) with decoupled weight decay on matrices only."""
+
+    kind: Literal["adamw"] = "adamw"
+    beta1: float = Field(default=0.9, ge=0.0, lt=1.0, description="Decay of the mean gradient.")
+    beta2: float = Field(
+        default=0.95, ge=0.0, lt=1.0, description="Decay of the mean squared gradient."
+    )
+    epsilon: float = Field(
+        default=1e-8, gt=0.0, description="Added to the root of the mean squared gradient."
+    )
+    weight_decay: float = Field(
+        default=0.1,
+        ge=0.0,
+        description="Decoupled decay per unit of learning rate, on tensors of 2 or 3 dimensions.",
+    )
+
+
+class AdamW(NamedOptimizer):
+    """`torch.optim.AdamW`'s arithmetic, with names, counters and rules for missing gradients."""
+
+    def _update_matrices(
+        self,
+        group: Group,
+        fragments: Sequence[Fragment],
+        gradients: Mapping[str, Tensor | None],
+    ) -> NoReturn:
+        raise AssertionError(f"AdamW has no algorithm {group['algorithm']!r}")
+
+
+def route(spec: AdamWSpec, named_shapes: Sequence[tuple[str, tuple[int, ...]]]) -> list[Route]:
+    """Everything goes to AdamW; the group decides the weight decay."""
+    return [
+        Route(name, shape, "adamw", adamw_group(shape), "the optimizer is adamw")
+        for name, shape in named_shapes
+    ]
+
+
+def build(
+    spec: AdamWSpec, named_parameters: Sequence[tuple[str, Tensor]], *, routes: Sequence[Route]
+) -> AdamW:
+    """AdamW with a decayed and an undecayed group."""
+    shared = {"beta1": spec.beta1, "beta2": spec.beta2, "epsilon": spec.epsilon}
+    options = adamw_options(lr=spec.lr, weight_decay=spec.weight_decay, **shared)
+    return AdamW(named_parameters, routes=routes, options=options)
+
+
+def adamw_options(
+    *, lr: float, weight_decay: float, beta1: float, beta2: float, epsilon: float
+) -> dict[str, dict[str, Any]]:
+    """The options of the two AdamW groups."""
+    shared = {"lr": lr, "beta1": beta1, "beta2": beta2, "epsilon": epsilon}
+    return {
+        "adamw_decay": {**shared, "weight_decay": weight_decay},
+        "adamw_no_decay": {**shared, "weight_decay": 0.0},
+    }

@@ -1,0 +1,123 @@
+"""A peer: `torch.optim.Muon` on the matrices, AdamW on the rest, in one object."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+from torch.optim._muon import muon
+
+from optimizers.adamw import adamw_options
+from optimizers.muon import default_rules
+from optimizers.optimizer import Fragment, Group, NamedOptimizer
+from optimizers.routing import Route, RouteRule, route_parameters
+from optimizers.spec import OptimizerSpec
+
+# torch.optim.Muon's names of the same two scales.
+_ADJUST_LR = {"original": "original", "match_rms": "match_rms_adamw"}
+
+
+class TorchMuonSpec(OptimizerSpec):
+    """`torch.optim.Muon`, matrix by matrix and in bfloat16, routed as `muon` is."""
+
+    kind: Literal["torch_muon"] = "torch_muon"
+    momentum: float = Field(default=0.95, ge=0.0, lt=1.0, description="Decay of the momentum.")
+    nesterov: bool = Field(default=True, description="Nesterov momentum.")
+    num_steps: int = Field(default=5, ge=1, le=50, description="Newton-Schulz steps.")
+    scale: Literal["original", "match_rms"] = Field(
+        default="original", description="Factor by shape: sqrt(max(1, m/n)) or 0.2 sqrt(max(m, n))."
+    )
+    weight_decay: float = Field(
+        default=0.1,
+        ge=0.0,
+        description="Decoupled decay of the matrices per unit of learning rate.",
+    )
+    include_router: bool = Field(default=False, description="Give the MoE router to Muon as well.")
+    routes: tuple[RouteRule, ...] = Field(
+        default=(), description="Rules tried before the default ones; each must match something."
+    )
+    input_first: tuple[str, ...] = Field(
+        default=("*.experts.*",),
+        description="Patterns of weights stored as (inputs, outputs); they are passed transposed.",
+    )
+    aux_lr: float | None = Field(
+        default=None,
+        gt=0.0,
+        description="Learning rate of the AdamW part; by default a tenth of lr.",
+    )
+    aux_beta1: float = Field(default=0.9, ge=0.0, lt=1.0, description="AdamW part: beta1.")
+    aux_beta2: float = Field(default=0.95, ge=0.0, lt=1.0, description="AdamW part: beta2.")
+    aux_epsilon: float = Field(default=1e-8, gt=0.0, description="AdamW part: epsilon.")
+    aux_weight_decay: float = Field(
+        default=0.1, ge=0.0, description="AdamW part: decoupled weight decay of its matrices."
+    )
+
+
+class TorchMuon(NamedOptimizer):
+    """The functional form of `torch.optim.Muon`; expert tensors are passed as their matrices."""
+
+    def _update_matrices(
+        self,
+        group: Group,
+        fragments: Sequence[Fragment],
+        gradients: Mapping[str, Tensor | None],
+    ) -> None:
+        routes = {route.name: route for route in self.routes}
+        weights: list[Tensor] = []
+        raw: list[Tensor] = []
+        momenta: list[Tensor] = []
+        for fragment in fragments:
+            weight, gradient = fragment.weight(), gradients[fragment.name]
+            entry = self._state.setdefault(fragment.name, {})
+            momentum = entry.setdefault("momentum", torch.zeros_like(weight))
+            gradient = torch.zeros_like(weight) if gradient is None else gradient
+            swapped = routes[fragment.name].matrices[0].input_first
+            *_, rows, columns = routes[fragment.name].shape
+            for parts, flat in ((weights, weight), (raw, gradient), (momenta, momentum)):
+                batch = flat.view(-1, rows, columns)
+                parts.extend((batch.mT if swapped else batch).unbind())
+        muon(
+            weights,
+            raw,
+            momenta,
+            lr=group["lr"],
+            weight_decay=group["weight_decay"],
+            momentum=group["momentum"],
+            nesterov=group["nesterov"],
+            ns_coefficients=(3.4445, -4.7750, 2.0315),  # the defaults of torch.optim.Muon
+            ns_steps=group["num_steps"],
+            eps=1e-7,
+            adjust_lr_fn=_ADJUST_LR[group["scale"]],
+            has_complex=False,
+        )
+        self.counters["newton_schulz_calls"] += len(weights)
+        self.counters["newton_schulz_steps"] += 1
+
+
+def route(spec: TorchMuonSpec, named_shapes: Sequence[tuple[str, tuple[int, ...]]]) -> list[Route]:
+    """The routes of `muon`."""
+    return route_parameters(
+        named_shapes,
+        rules=spec.routes,
+        defaults=default_rules(include_router=spec.include_router),
+        input_first=spec.input_first,
+    )
+
+
+def build(
+    spec: TorchMuonSpec, named_parameters: Sequence[tuple[str, Tensor]], *, routes: Sequence[Route]
+) -> TorchMuon:
+    """`torch.optim.Muon` and AdamW in one object."""
+    options = adamw_options(
+        lr=spec.lr / 10 if spec.aux_lr is None else spec.aux_lr,
+        weight_decay=spec.aux_weight_decay,
+        beta1=spec.aux_beta1,
+        beta2=spec.aux_beta2,
+        epsilon=spec.aux_epsilon,
+    )
+    fields = ("lr", "weight_decay", "momentum", "nesterov", "num_steps", "scale")
+    options["muon"] = {field: getattr(spec, field) for field in fields}
+    return TorchMuon(named_parameters, routes=routes, options=options)
