@@ -280,7 +280,8 @@ def _notes(analysis: Analysis) -> Iterator[Text]:
 
 def _about(comparison: Comparison) -> Iterator[str]:
     yield f"{comparison.test}; {comparison.pairing_reason}"
-    yield f"the smallest exact p that {comparison.n} seeds can give is {comparison.minimum_exact_p:.2g}"
+    least = f"{comparison.minimum_exact_p:.2g}"
+    yield f"the smallest exact p that {comparison.n} seeds can give is {least}"
     yield from comparison.notes
     if comparison.mean_difference is None:
         yield f"rates of divergence differ with {p_value(comparison.divergence_p)}"
