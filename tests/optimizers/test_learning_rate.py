@@ -1,0 +1,79 @@
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from optimizers import LearningRateSchedule, learning_rate_factor
+
+schedules = st.builds(
+    LearningRateSchedule,
+    kind=st.sampled_from(["constant", "cosine", "wsd", "linear"]),
+    warmup_steps=st.integers(0, 50),
+    floor=st.floats(0, 1),
+    decay_fraction=st.floats(0.01, 1),
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(schedule=schedules, step=st.integers(0, 500), total_steps=st.integers(1, 300))
+def test_the_factor_is_bounded_and_the_same_every_time(
+    schedule: LearningRateSchedule, step: int, total_steps: int
+) -> None:
+    factor = learning_rate_factor(schedule, step=step, total_steps=total_steps)
+    assert 0.0 <= factor <= 1.0 + 1e-12
+    if step >= schedule.warmup_steps:
+        assert factor >= schedule.floor - 1e-12
+    else:
+        assert factor > 0.0
+    assert factor == learning_rate_factor(schedule, step=step, total_steps=total_steps)
+
+
+@settings(max_examples=100, deadline=None)
+@given(schedule=schedules, total_steps=st.integers(1, 120))
+def test_the_factor_rises_in_the_warmup_and_never_after_it(
+    schedule: LearningRateSchedule, total_steps: int
+) -> None:
+    factors = [
+        learning_rate_factor(schedule, step=step, total_steps=total_steps)
+        for step in range(total_steps)
+    ]
+    warmup, rest = factors[: schedule.warmup_steps], factors[schedule.warmup_steps :]
+    assert warmup == sorted(warmup)
+    assert rest == sorted(rest, reverse=True)
+
+
+@pytest.mark.parametrize("kind", ["cosine", "wsd", "linear"])
+def test_the_last_update_runs_at_the_floor(kind: str) -> None:
+    schedule = LearningRateSchedule(kind=kind, floor=0.1, warmup_steps=10)
+    assert learning_rate_factor(schedule, step=99, total_steps=100) == pytest.approx(0.1)
+    assert learning_rate_factor(schedule, step=500, total_steps=100) == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize(
+    ("kind", "step", "expected"),
+    [
+        ("constant", 50, 1.0),
+        ("cosine", 0, 1.0),
+        ("cosine", 50, 0.5),
+        ("linear", 25, 0.75),
+        ("wsd", 80, 1.0),
+        ("wsd", 90, 0.5),
+    ],
+)
+def test_the_shapes_have_their_known_values(kind: str, step: int, expected: float) -> None:
+    schedule = LearningRateSchedule(kind=kind, decay_fraction=0.19)
+    factor = learning_rate_factor(schedule, step=step, total_steps=101)
+    assert factor == pytest.approx(expected)
+
+
+def test_the_warmup_never_wastes_a_step_at_zero_and_ends_at_the_peak() -> None:
+    schedule = LearningRateSchedule(kind="constant", warmup_steps=4)
+    factors = [learning_rate_factor(schedule, step=step, total_steps=9) for step in range(6)]
+    assert factors == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0, 1.0])
+
+
+def test_impossible_steps_and_unknown_fields_are_refused() -> None:
+    with pytest.raises(ValueError, match="got -1 and 10"):
+        learning_rate_factor(LearningRateSchedule(), step=-1, total_steps=10)
+    with pytest.raises(ValidationError, match="Extra inputs are not permitted"):
+        LearningRateSchedule(warm_up=3)
