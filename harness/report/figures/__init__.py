@@ -1,0 +1,45 @@
+"""The figures of a report. One more figure is one more function and one more line here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from harness.report.blocks import FigureImage
+from harness.report.figures.canvas import Drawing, png, style, svg
+from harness.report.figures.differences import forest, seed_strip
+from harness.report.figures.losses import difference_curves, loss_curves
+from harness.report.figures.measures import comparison, time_breakdown
+from harness.report.figures.router import router_load
+from harness.report.view import StudyView
+
+FIGURES: dict[str, tuple[str, Callable[[StudyView], Drawing | None]]] = {
+    "forest": ("Difference from the baseline", forest),
+    "seed_strip": ("Every seed", seed_strip),
+    "loss_curves": ("Validation loss by step", loss_curves),
+    "difference_curves": ("Distance from the baseline by step", difference_curves),
+    "comparison": ("Quality and cost", comparison),
+    "time_breakdown": ("Where the time went", time_breakdown),
+    "router_load": ("Router load", router_load),
+}
+"""Name of the PNG: title and function; None is returned where there is nothing to draw."""
+
+
+def draw_all(view: StudyView) -> dict[str, FigureImage]:
+    """Every figure that this study has, drawn, by name."""
+    images = {}
+    with style():
+        for name, (title, function) in FIGURES.items():
+            drawing = function(view)
+            if drawing is not None:
+                images[name] = FigureImage(
+                    name=name,
+                    title=title,
+                    caption=drawing.caption,
+                    png=png(drawing.figure),
+                    svg=svg(drawing.figure),
+                    width=round(float(drawing.figure.get_figwidth()) * 96),
+                )
+    return images
+
+
+__all__ = ["FIGURES", "draw_all"]

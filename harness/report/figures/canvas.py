@@ -1,0 +1,92 @@
+"""Empty figures in the one style, a look for each variant, and figures as bytes.
+
+Matplotlib's object-oriented interface only: no pyplot, no window, no global figure.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from harness.report.view import StudyView
+
+STYLE_FILE = Path(__file__).parents[1] / "style.mplstyle"
+WIDTH = 6.4
+"""Inches. At the page's 96 pixels an inch the text is then the size of the text around it."""
+
+BASELINE_COLOUR = "#222222"
+MARKERS = ("o", "s", "^", "D", "v", "P")
+LINES = ("-", "--", ":", "-.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drawing:
+    """A figure and what the reader should know to read it."""
+
+    figure: Figure
+    caption: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Look:
+    """How a variant appears in every figure: colour, line and marker tell it apart together."""
+
+    colour: str
+    line: str
+    marker: str
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """Everything between drawing and saving happens inside."""
+    with mpl.rc_context(fname=STYLE_FILE):
+        yield
+
+
+def looks(view: StudyView) -> dict[str, Look]:
+    """The baseline is black; the others take the palette in the order of the study file."""
+    colours = mpl.rcParams["axes.prop_cycle"].by_key()["color"]
+    assigned = {view.baseline: Look(colour=BASELINE_COLOUR, line="-", marker="o")}
+    for index, variant in enumerate(view.challengers):
+        turn = index // len(colours)
+        assigned[variant] = Look(
+            colour=f"#{colours[index % len(colours)].lstrip('#')}",
+            line=LINES[turn % len(LINES)],
+            marker=MARKERS[(index + 1) % len(MARKERS)],
+        )
+    return assigned
+
+
+def new_axes(*, height: float, width: float = WIDTH) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(width, height))
+    FigureCanvasAgg(figure)
+    return figure, figure.add_subplot()
+
+
+def rows_height(rows: int, *, each: float = 0.34, around: float = 1.1) -> float:
+    """Inches for a figure with one row for each variant."""
+    return around + each * max(rows, 2)
+
+
+def png(figure: Figure) -> bytes:
+    buffer = io.BytesIO()
+    # Without the version of matplotlib in it, an unchanged figure is an unchanged file.
+    FigureCanvasAgg(figure).print_png(buffer, metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def svg(figure: Figure) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    return buffer.getvalue()
+
+
+__all__ = ["Drawing", "Look", "looks", "new_axes", "png", "rows_height", "style", "svg"]

@@ -1,0 +1,181 @@
+"""The result in pictures: differences with intervals, and every seed's final loss."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from matplotlib.axes import Axes
+
+from harness.report import numbers
+from harness.report.figures.canvas import WIDTH, Drawing, looks, new_axes, rows_height
+from harness.report.view import StudyView
+
+VERDICT_MARKERS = {"better": "◀", "worse": "▶", "equivalent": "=", "inconclusive": "?"}
+
+
+def forest(view: StudyView) -> Drawing | None:
+    """Differences from the baseline with intervals, and the margin of equivalence as a band."""
+    comparisons = _in_rank_order(view)
+    drawn = [c for c in comparisons if c["mean_difference"] is not None]
+    if not drawn:
+        return None
+    look = looks(view)
+    figure, axes = new_axes(height=rows_height(len(comparisons)))
+    margin = (view.analysis or {}).get("margin")
+    if margin is not None:
+        axes.axvspan(-margin, margin, color="#009E73", alpha=0.13, linewidth=0)
+    axes.axvline(0.0, color=look[view.baseline].colour, linewidth=1.2)
+    for row, comparison in enumerate(comparisons):
+        colour = look[comparison["variant"]].colour
+        _draw_interval(axes, row, comparison["simultaneous_interval"], colour, linewidth=1.4)
+        _draw_interval(axes, row, comparison["interval"], colour, linewidth=4.5)
+        if comparison["mean_difference"] is not None:
+            axes.plot(
+                comparison["mean_difference"],
+                row,
+                "o",
+                color=colour,
+                markersize=7,
+                markeredgecolor="white",
+            )
+        else:
+            axes.text(
+                0.0,
+                row,
+                "compared by ranks, no mean",
+                ha="center",
+                va="center",
+                fontsize=8,
+                color="#555555",
+                backgroundcolor="white",
+            )
+        _write_verdict(axes, row, comparison)
+    _name_rows(axes, [comparison["variant"] for comparison in comparisons])
+    axes.set_xlabel(f"validation loss − that of {view.baseline} (nats); left is better")
+    return Drawing(figure=figure, caption=_forest_caption(drawn[0], margin, len(comparisons)))
+
+
+def _forest_caption(comparison: dict[str, Any], margin: float | None, total: int) -> str:
+    interval = comparison["interval"]
+    level = f"{interval['level']:.4g}" if interval else "1 − alpha"
+    text = (
+        f"Mean difference of final losses. Thick: the interval of this comparison alone ({level})."
+    )
+    if total > 1:
+        text += f" Thin: wide enough for all {total} comparisons together (Bonferroni)."
+    if margin is not None:
+        text += f" Green: differences within ±{margin:.4f} nats do not matter in practice."
+    return text
+
+
+def _draw_interval(
+    axes: Axes, row: int, interval: dict[str, float] | None, colour: str, *, linewidth: float
+) -> None:
+    if interval is not None:
+        axes.plot(
+            [interval["low"], interval["high"]],
+            [row, row],
+            color=colour,
+            linewidth=linewidth,
+            solid_capstyle="butt",
+            alpha=0.85,
+        )
+
+
+def _write_verdict(axes: Axes, row: int, comparison: dict[str, Any]) -> None:
+    word = comparison["verdict"]
+    axes.text(
+        1.01,
+        row,
+        f"{VERDICT_MARKERS[word]} {word}\n    {numbers.p_equals(comparison['p_holm'])}",
+        transform=axes.get_yaxis_transform(),
+        va="center",
+        fontsize=8,
+        fontweight="bold" if word in ("better", "worse") else "normal",
+    )
+
+
+def seed_strip(view: StudyView) -> Drawing | None:
+    """Each seed's final loss, lines joining equal seeds; seeds without a loss stand on top."""
+    variants = view.ranked()
+    losses = {variant: view.losses(variant) for variant in variants}
+    if not any(losses.values()):
+        return None
+    look = looks(view)
+    figure, axes = new_axes(height=4.0, width=max(WIDTH, 1.2 + 0.55 * len(variants)))
+    for seed in view.seeds:
+        places = [i for i, variant in enumerate(variants) if seed in losses[variant]]
+        axes.plot(
+            places,
+            [losses[variants[i]][seed] for i in places],
+            color="#999999",
+            linewidth=0.8,
+            alpha=0.7,
+            zorder=1,
+        )
+    for place, variant in enumerate(variants):
+        axes.plot(
+            [place] * len(losses[variant]),
+            list(losses[variant].values()),
+            linestyle="",
+            marker=look[variant].marker,
+            color=look[variant].colour,
+            markersize=6,
+            markeredgecolor="white",
+            zorder=2,
+        )
+        if losses[variant] and all(trial.completed for trial in view.of(variant)):
+            mean = sum(losses[variant].values()) / len(losses[variant])
+            axes.plot(
+                [place - 0.22, place + 0.22],
+                [mean, mean],
+                color=look[variant].colour,
+                linewidth=2.4,
+                zorder=3,
+            )
+    lost = _mark_lost_seeds(axes, view, variants)
+    axes.set_xticks(range(len(variants)), variants)
+    if len(variants) > 6 or max(map(len, variants)) > 14:
+        axes.tick_params(axis="x", rotation=40)
+        for label in axes.get_xticklabels():
+            label.set_horizontalalignment("right")
+            label.set_rotation_mode("anchor")
+    axes.set_xlim(-0.5, len(variants) - 0.5)
+    axes.set_ylabel("final validation loss (nats)")
+    axes.grid(visible=False, axis="x")
+    caption = "One mark a seed, grey lines join equal seeds, a bar is the mean."
+    return Drawing(figure=figure, caption=caption + lost)
+
+
+def _mark_lost_seeds(axes: Axes, view: StudyView, variants: tuple[str, ...]) -> str:
+    """Crosses on top of the picture for seeds that ended without a final loss."""
+    look = looks(view)
+    any_lost = False
+    for place, variant in enumerate(variants):
+        lost = [t for t in view.of(variant) if t.outcome is not None and not t.completed]
+        for index, _ in enumerate(lost):
+            any_lost = True
+            axes.plot(
+                place + 0.1 * (index - (len(lost) - 1) / 2),
+                1.03,
+                "x",
+                color=look[variant].colour,
+                markersize=7,
+                markeredgewidth=1.8,
+                transform=axes.get_xaxis_transform(),
+                clip_on=False,
+            )
+    return " A cross on top is a seed that has no final loss (see Outcomes)." if any_lost else ""
+
+
+def _in_rank_order(view: StudyView) -> list[dict[str, Any]]:
+    place = {variant: index for index, variant in enumerate(view.ranked())}
+    comparisons = (view.analysis or {}).get("comparisons", [])
+    return sorted(comparisons, key=lambda comparison: place[comparison["variant"]])
+
+
+def _name_rows(axes: Axes, names: list[str]) -> None:
+    """Names on the left, the first one on top."""
+    axes.set_yticks(range(len(names)), names)
+    axes.set_ylim(len(names) - 0.5, -0.5)
+    axes.grid(visible=False, axis="y")

@@ -1,0 +1,126 @@
+"""Several measures side by side: quality and cost of each variant."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from harness.report.figures.canvas import WIDTH, Drawing, looks, new_axes, rows_height
+from harness.report.rows import perplexity
+from harness.report.view import StudyView, TrialView, mean_of
+from harness.stats.arrays import MINIMUM_SEEDS
+from harness.stats.intervals import mean_interval
+
+
+def _accuracy_percent(trial: TrialView) -> float | None:
+    if not trial.completed or trial.outcome is None or trial.outcome.validation_accuracy is None:
+        return None
+    return 100 * trial.outcome.validation_accuracy
+
+
+MEASURES: tuple[tuple[str, Callable[[TrialView], float | None]], ...] = (
+    ("validation loss (nats)", lambda trial: trial.loss),
+    ("perplexity", lambda trial: None if trial.loss is None else perplexity(trial.loss)),
+    ("accuracy (%)", _accuracy_percent),
+    (
+        "training time (s)",
+        lambda trial: trial.last.train_time_s if trial.completed and trial.last else None,
+    ),
+)
+
+
+def comparison(view: StudyView) -> Drawing | None:
+    """Four measures: mean over the seeds with a t interval, small dots for the seeds.
+
+    A variant that lost a seed has dots only: the mean of its survivors says nothing.
+    """
+    variants = [variant for variant in view.ranked() if view.losses(variant)]
+    if not variants:
+        return None
+    look = looks(view)
+    figure = Figure(figsize=(WIDTH, 2 * rows_height(len(variants), each=0.3, around=0.75)))
+    FigureCanvasAgg(figure)
+    panels = figure.subplots(2, 2, sharey=True)
+    for axes, (title, value) in zip(panels.flat, MEASURES, strict=True):
+        for row, variant in enumerate(variants):
+            _draw_row(axes, row, view.of(variant), value, look[variant].colour)
+        axes.set_title(title)
+        axes.set_yticks(range(len(variants)), variants)
+        axes.set_ylim(len(variants) - 0.5, -0.5)
+        axes.grid(visible=False, axis="y")
+    return Drawing(
+        figure=figure,
+        caption="Mean over the seeds with 95 % t intervals; small dots are seeds. A variant that "
+        "lost a seed has no mean. The "
+        "intervals of single variants do not show whether a difference is significant: pairs are "
+        "closer than that. Training time leaves out start-up and evaluation.",
+    )
+
+
+def _draw_row(
+    axes: Axes,
+    row: int,
+    trials: tuple[TrialView, ...],
+    value: Callable[[TrialView], float | None],
+    colour: str,
+) -> None:
+    values = [number for trial in trials if (number := value(trial)) is not None]
+    if not values:
+        return
+    axes.plot(values, [row] * len(values), "o", color=colour, markersize=3, alpha=0.35)
+    if not all(trial.completed for trial in trials if trial.outcome is not None):
+        return
+    interval = mean_interval(values) if len(values) >= MINIMUM_SEEDS else None
+    if interval is not None:
+        axes.plot([interval.low, interval.high], [row, row], color=colour, linewidth=2)
+    axes.plot(
+        sum(values) / len(values), row, "D", color=colour, markersize=6, markeredgecolor="white"
+    )
+
+
+PARTS: tuple[tuple[str, str, Callable[[TrialView], float | None]], ...] = (
+    ("training steps", "#0072B2", lambda trial: trial.last.train_time_s if trial.last else None),
+    ("evaluation", "#E69F00", lambda trial: trial.last.evaluation_time_s if trial.last else None),
+    ("start-up", "#999999", lambda trial: trial.last.startup_time_s if trial.last else None),
+)
+HATCHES = ("", "//", "..")
+
+
+def time_breakdown(view: StudyView) -> Drawing | None:
+    """Where a trial's time went, mean over the completed seeds."""
+    variants = [variant for variant in view.ranked() if view.losses(variant)]
+    if not variants:
+        return None
+    figure, axes = new_axes(height=rows_height(len(variants), each=0.36, around=1.3))
+    begin = [0.0] * len(variants)
+    for (label, colour, value), hatch in zip(PARTS, HATCHES, strict=True):
+        widths = [
+            mean_of([t for t in view.of(variant) if t.completed], value) or 0.0
+            for variant in variants
+        ]
+        axes.barh(
+            range(len(variants)),
+            widths,
+            left=begin,
+            height=0.62,
+            color=colour,
+            hatch=hatch,
+            edgecolor="white",
+            linewidth=0.6,
+            label=label,
+        )
+        begin = [start + width for start, width in zip(begin, widths, strict=True)]
+    axes.set_yticks(range(len(variants)), variants)
+    axes.set_ylim(len(variants) - 0.5, -0.5)
+    axes.grid(visible=False, axis="y")
+    axes.set_xlabel("seconds of one trial")
+    axes.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=3)
+    return Drawing(
+        figure=figure,
+        caption="Mean over the completed seeds. Start-up runs from the trial's start to the end of "
+        "its first step (set-up, first evaluation, compilation); it is no part of the training "
+        "time.",
+    )

@@ -1,0 +1,83 @@
+"""Numbers as the report writes them: one place decides digits, signs and units."""
+
+from __future__ import annotations
+
+MISSING = "–"
+
+
+def loss(value: float | None) -> str:
+    """Nats with four decimals: seeds of one variant differ in the third."""
+    return MISSING if value is None else f"{value:.4f}"
+
+
+def difference(value: float | None) -> str:
+    return MISSING if value is None else f"{value:+.4f}".replace("-", "−")
+
+
+def interval(low: float | None, high: float | None, *, signed: bool = False) -> str:
+    if low is None or high is None:
+        return MISSING
+    write = difference if signed else loss
+    return f"[{write(low)}, {write(high)}]"
+
+
+def probability(value: float | None) -> str:
+    """A p value: never 0, never more digits than it carries."""
+    if value is None:
+        return MISSING
+    if value < 0.0001:
+        return "< 0.0001"
+    return f"{value:.4f}" if value < 0.1 else f"{value:.2f}"
+
+
+def p_equals(value: float | None) -> str:
+    text = probability(value)
+    return f"p {text}" if text.startswith("<") else f"p = {text}"
+
+
+def percent(value: float | None, *, digits: int = 1) -> str:
+    return MISSING if value is None else f"{100 * value:.{digits}f} %"
+
+
+def count(value: float | None) -> str:
+    """A whole number with thin spaces between thousands."""
+    return MISSING if value is None else f"{value:,.0f}".replace(",", "\N{NARROW NO-BREAK SPACE}")
+
+
+def decimal(value: float | None, *, digits: int = 2) -> str:
+    return MISSING if value is None else f"{value:.{digits}f}".replace("-", "−")
+
+
+def quantity(value: float | None) -> str:
+    """Any number: whole ones as counts, others to four significant digits."""
+    if value is None:
+        return MISSING
+    if float(value).is_integer() and abs(value) < 1e15:
+        return count(value)
+    return f"{value:.4g}".replace("-", "−")
+
+
+def duration(seconds: float | None) -> str:
+    if seconds is None:
+        return MISSING
+    if seconds < 1:
+        return f"{1000 * seconds:.0f} ms"
+    if seconds < 120:
+        return f"{seconds:.1f} s"
+    if seconds < 7200:
+        return f"{seconds / 60:.1f} min"
+    return f"{seconds / 3600:.1f} h"
+
+
+def bytes_(value: float | None) -> str:
+    if value is None or value <= 0:
+        return MISSING
+    for unit, size in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
+        if value >= size:
+            return f"{value / size:.1f} {unit}"
+    return f"{value:.0f} B"
+
+
+def short_hash(value: str | None) -> str:
+    """The first 12 hexadecimal digits."""
+    return MISSING if value is None else value[:12]

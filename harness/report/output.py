@@ -1,0 +1,58 @@
+"""Writes the report folder."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+from harness.errors import UserError
+from harness.report import page
+from harness.report.figures import FIGURES, draw_all
+from harness.report.rows import analyse_study, write_results_csv
+from harness.report.sections import Material
+from harness.report.view import load_view
+from harness.results import StudyFolder, write_text
+
+
+def write(folder: StudyFolder) -> Path:
+    """See `harness.report.build`."""
+    error = _analyse(folder)
+    view = load_view(folder)
+    material = Material(view=view, figures=draw_all(view), analysis_error=error)
+    target = folder.report_folder
+    target.mkdir(parents=True, exist_ok=True)
+    write_results_csv(view)
+    for name in FIGURES:
+        image = material.figures.get(name)
+        if image is None:
+            # A figure of an earlier report that the files no longer support.
+            (target / f"{name}.png").unlink(missing_ok=True)
+        else:
+            _write_bytes(target / f"{name}.png", image.png)
+    write_text(target / "report.md", page.markdown(material))
+    write_text(target / "index.html", page.html(material))
+    return target / "index.html"
+
+
+def _analyse(folder: StudyFolder) -> str | None:
+    """Why the results cannot be analysed; the page says it, and is built all the same."""
+    try:
+        analyse_study(folder)
+    except UserError as error:
+        folder.analysis_path.unlink(missing_ok=True)
+        return str(error)
+    return None
+
+
+def _write_bytes(path: Path, content: bytes) -> None:
+    """Writes the file whole or not at all."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise

@@ -1,0 +1,111 @@
+"""The report as one HTML page that needs nothing else, and as Markdown beside the figures."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from harness.report.blocks import (
+    Block,
+    Details,
+    Facts,
+    FigureImage,
+    Paragraph,
+    Section,
+    Table,
+    Verdict,
+)
+from harness.report.sections import Material, sections
+
+TEMPLATES = Path(__file__).parent
+VERDICT_SIGNS = {"better": "▼", "worse": "▲", "equivalent": "=", "inconclusive": "?"}
+"""Down is better: the loss is lower. A sign, because colour alone does not reach everyone."""
+
+
+def html(material: Material) -> str:
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.globals["data_uri"] = _data_uri
+    return environment.get_template("page.html").render(
+        view=material.view,
+        sections=sections(material),
+        style=(TEMPLATES / "page.css").read_text(encoding="utf-8"),
+        signs=VERDICT_SIGNS,
+    )
+
+
+def _data_uri(image: FigureImage) -> str:
+    """The figure as an address. Inside <img> an SVG can neither run scripts nor load anything."""
+    return "data:image/svg+xml;base64," + base64.b64encode(image.svg).decode("ascii")
+
+
+def markdown(material: Material) -> str:
+    lines = [f"# {_plain(material.view.name)}", ""]
+    for section in sections(material):
+        lines += [f"## {section.title}", "", *_write(section)]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _write(section: Section) -> Iterator[str]:
+    for block in section.blocks:
+        yield from _write_block(block)
+        yield ""
+
+
+def _write_block(block: Block) -> Iterator[str]:
+    match block:
+        case Table():
+            yield from _write_table(block)
+        case Paragraph():
+            yield f"**{_plain(block.text)}**" if block.tone == "warning" else _plain(block.text)
+        case Facts():
+            yield from (f"- {_plain(label)}: {_plain(value)}" for label, value in block.items)
+        case Verdict():
+            yield f"- **{block.word}**: {_plain(block.sentence)}"
+        case FigureImage():
+            yield f"![{block.title}]({block.name}.png)"
+            yield ""
+            yield f"*{block.title}.* {_plain(block.caption)}"
+        case Details():
+            yield from ("<details>", f"<summary>{_plain(block.title)}</summary>", "")
+            for inner in block.blocks:
+                yield from _write_block(inner)
+                yield ""
+            yield "</details>"
+
+
+def _write_table(table: Table) -> Iterator[str]:
+    yield f"### {_plain(table.title)}"
+    yield ""
+    yield _row([column.title for column in table.columns])
+    yield _row(
+        [":---" if column.align == "left" else "---:" for column in table.columns], plain=False
+    )
+    for index, row in enumerate(table.rows):
+        strong = index in table.strong_rows
+        yield _row(
+            [f"**{cell}**" if strong and column == 1 else cell for column, cell in enumerate(row)]
+        )
+    if table.note:
+        yield ""
+        yield _plain(table.note)
+
+
+def _row(cells: Sequence[str], *, plain: bool = True) -> str:
+    return "| " + " | ".join(_plain(cell) if plain else cell for cell in cells) + " |"
+
+
+_ESCAPES = str.maketrans({"|": r"\|", "<": "&lt;", ">": "&gt;", "\n": " ", "\r": " "})
+
+
+def _plain(text: str) -> str:
+    """Text from a file cannot end a table cell or open a tag."""
+    return text.translate(_ESCAPES)

@@ -1,0 +1,214 @@
+"""The sections of a report, in the order of the page: the verdict first.
+
+One more section is one more function and one more line in `SECTIONS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from harness.report import numbers, tables
+from harness.report.blocks import Block, Details, Facts, FigureImage, Paragraph, Section, Verdict
+from harness.report.rows import whole_seeds, why_no_analysis
+from harness.report.view import StudyView, TrialView
+
+
+@dataclass(frozen=True, kw_only=True)
+class Material:
+    """What a section may use: the study, its figures by name, and why there is no analysis."""
+
+    view: StudyView
+    figures: Mapping[str, FigureImage]
+    analysis_error: str | None = None
+
+    def figure(self, name: str) -> Iterator[FigureImage]:
+        if name in self.figures:
+            yield self.figures[name]
+
+
+def verdict(material: Material) -> Iterator[Block]:
+    view = material.view
+    if view.study.get("question"):
+        yield Paragraph(text=str(view.study["question"]), tone="question")
+    yield from _interim_warning(view)
+    if view.analysis is None:
+        reason = material.analysis_error or why_no_analysis(view) or "There is no analysis."
+        yield Paragraph(text=f"No verdict. {reason}", tone="warning")
+    else:
+        place = {variant: index for index, variant in enumerate(view.ranked())}
+        comparisons = view.analysis["comparisons"]
+        for comparison in sorted(comparisons, key=lambda item: place[item["variant"]]):
+            yield Verdict(
+                word=comparison["verdict"],
+                variant=comparison["variant"],
+                sentence=comparison["sentence"],
+            )
+        yield from (Paragraph(text=note, tone="note") for note in view.analysis["notes"])
+    yield Facts(items=tuple(_headlines(view)))
+
+
+def _interim_warning(view: StudyView) -> Iterator[Block]:
+    planned = len(view.confirmation)
+    if view.finished < planned:
+        yield Paragraph(
+            text=f"Not finished: {view.finished} of {planned} planned trials have an outcome. "
+            f"What follows rests on the {len(whole_seeds(view))} of {len(view.seeds)} seeds that "
+            "are finished for every variant. It is not the planned result, and stopping here "
+            "because it looks good would make false positives more frequent than alpha.",
+            tone="warning",
+        )
+
+
+def _headlines(view: StudyView) -> Iterator[tuple[str, str]]:
+    finished = [trial for trial in view.distinct() if trial.outcome is not None]
+    if not finished:
+        return
+    leader = view.ranked()[0]
+    if view.losses(leader):
+        yield "lowest mean loss", leader if _has_mean(view, leader) else numbers.MISSING
+    speeds = {v: tables.median_tokens_per_s(view.of(v)) for v in view.variants}
+    known = {variant: speed for variant, speed in speeds.items() if speed is not None}
+    if known:
+        fastest = max(known, key=lambda variant: known[variant])
+        yield "fastest", f"{fastest} ({numbers.count(known[fastest])} tokens/s)"
+    diverged = {v: sum(t.state == "diverged" for t in view.of(v)) for v in view.variants}
+    worst = max(diverged, key=lambda variant: diverged[variant])
+    yield (
+        "most seeds diverged",
+        f"{worst} ({diverged[worst]})" if diverged[worst] else "none diverged",
+    )
+    completed = sum(trial.completed for trial in finished)
+    yield "success rate", f"{completed} of {len(finished)} trials"
+    times = [trial.outcome.wall_time_s for trial in finished if trial.outcome is not None]
+    yield "time, all trials", numbers.duration(sum(time for time in times if time is not None))
+    tokens = sum(trial.outcome.tokens for trial in finished if trial.outcome is not None)
+    yield "tokens, all trials", numbers.count(tokens)
+
+
+def _has_mean(view: StudyView, variant: str) -> bool:
+    return all(trial.completed for trial in view.of(variant) if trial.outcome is not None)
+
+
+def results(material: Material) -> Iterator[Block]:
+    yield tables.results(material.view)
+    yield from material.figure("forest")
+    yield from material.figure("seed_strip")
+    yield from material.figure("comparison")
+
+
+def curves(material: Material) -> Iterator[Block]:
+    yield from material.figure("loss_curves")
+    yield from material.figure("difference_curves")
+
+
+def outcomes(material: Material) -> Iterator[Block]:
+    yield tables.outcomes(material.view)
+    failures = tables.failures(material.view)
+    yield failures or Paragraph(text="Every finished trial completed.", tone="note")
+
+
+def speed(material: Material) -> Iterator[Block]:
+    if any(trial.completed for trial in material.view.confirmation):
+        yield tables.speed(material.view)
+        yield from material.figure("time_breakdown")
+
+
+def experts(material: Material) -> Iterator[Block]:
+    yield from material.figure("router_load")
+    found = tables.dead_experts(material.view)
+    if found:
+        yield found
+
+
+def optimizers(material: Material) -> Iterator[Block]:
+    view = material.view
+    counters = tables.counters(view)
+    if counters:
+        yield counters
+    for variant in view.variants:
+        blocks = [tables.settings(_settings_of(view, variant), "Settings")]
+        trial = _with_routes(view.of(variant))
+        found = tables.routes(trial) if trial is not None else None
+        if found:
+            blocks.append(found)
+        yield Details(
+            title=f"{variant}: settings and routes of the parameters", blocks=tuple(blocks)
+        )
+
+
+def _settings_of(view: StudyView, variant: str) -> dict[str, Any]:
+    values = {k: v for k, v in view.settings(variant).items() if k != "name"}
+    if values.get("schedule") is None:
+        values["schedule"] = view.study["training"].get("schedule")
+    return values
+
+
+def _with_routes(trials: tuple[TrialView, ...]) -> TrialView | None:
+    return next((t for t in trials if t.outcome is not None and t.outcome.routes), None)
+
+
+def evidence(material: Material) -> Iterator[Block]:
+    """Tests in full, pairing, and the plan that was fixed before the first trial."""
+    view = material.view
+    for found in (tables.statistics_table(view), tables.pairing(view)):
+        if found:
+            yield found
+    for comparison in (view.analysis or {}).get("comparisons", []):
+        for note in comparison["notes"]:
+            yield Paragraph(text=f"{comparison['variant']}: {note}.", tone="note")
+    yield tables.certificate(view)
+    yield Facts(
+        items=(
+            ("plan", view.plan.sha256),
+            ("trials in the plan", str(len(view.plan.trials))),
+            ("distinct training runs", str(len(view.plan.distinct_keys))),
+            ("data", view.plan.data_sha256),
+        )
+    )
+
+
+def setup(material: Material) -> Iterator[Block]:
+    view = material.view
+    shared = {k: v for k, v in view.study.items() if k not in ("variants", "name", "question")}
+    yield Details(title="Settings of the study", blocks=(tables.settings(shared),))
+    if view.data is not None:
+        yield Details(title="Data", blocks=(tables.settings(view.data, "Manifest of the data"),))
+    if view.environment is not None:
+        yield from _environment(view.environment)
+    else:
+        yield Paragraph(text="The environment was not recorded.", tone="warning")
+
+
+def _environment(environment: dict[str, Any]) -> Iterator[Block]:
+    packages = environment.get("packages", {})
+    machine = {name: value for name, value in environment.items() if name != "packages"}
+    yield Details(title="Environment", blocks=(tables.settings(machine, "Where the study ran"),))
+    if packages:
+        yield Details(
+            title=f"Packages ({len(packages)})",
+            blocks=(tables.settings({name: packages[name] for name in packages}, "Versions"),),
+        )
+
+
+SECTIONS: tuple[tuple[str, str, Callable[[Material], Iterator[Block]]], ...] = (
+    ("verdict", "Verdict", verdict),
+    ("results", "Results", results),
+    ("curves", "Training curves", curves),
+    ("outcomes", "Outcomes", outcomes),
+    ("speed", "Speed and memory", speed),
+    ("experts", "Experts", experts),
+    ("optimizers", "Optimizers", optimizers),
+    ("evidence", "Evidence", evidence),
+    ("setup", "Data, settings, environment", setup),
+)
+"""Anchor, title and function. A section without blocks is left out."""
+
+
+def sections(material: Material) -> tuple[Section, ...]:
+    made = (
+        Section(anchor=anchor, title=title, blocks=tuple(function(material)))
+        for anchor, title, function in SECTIONS
+    )
+    return tuple(section for section in made if section.blocks)

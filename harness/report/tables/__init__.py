@@ -1,0 +1,24 @@
+"""The tables of a report: one function each, from the view to text."""
+
+from harness.report.tables.evidence import certificate, pairing, statistics_table
+from harness.report.tables.machine import counters, dead_experts, median_tokens_per_s, speed
+from harness.report.tables.results import failures, outcomes, outcomes_in_words, results
+from harness.report.tables.settings import flatten, routes, settings, write_value
+
+__all__ = [
+    "certificate",
+    "counters",
+    "dead_experts",
+    "failures",
+    "flatten",
+    "median_tokens_per_s",
+    "outcomes",
+    "outcomes_in_words",
+    "pairing",
+    "results",
+    "routes",
+    "settings",
+    "speed",
+    "statistics_table",
+    "write_value",
+]

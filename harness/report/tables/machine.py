@@ -1,0 +1,114 @@
+"""What it cost, and what the model and the optimizer counted."""
+
+from __future__ import annotations
+
+import statistics
+
+from harness.report import numbers
+from harness.report.blocks import Table, left, right, table
+from harness.report.view import StudyView, TrialView
+
+
+def speed(view: StudyView) -> Table:
+    """Time and memory of each variant: medians over seeds."""
+
+    def median(trials: list[TrialView], name: str) -> float | None:
+        return median_of([getattr(trial.last, name) for trial in trials if trial.last])
+
+    rows = []
+    for variant in view.ranked():
+        trials = [trial for trial in view.of(variant) if trial.completed]
+        rows.append(
+            (
+                variant,
+                numbers.duration(median_of([trial.step_time_s for trial in trials])),
+                numbers.count(median_tokens_per_s(trials)),
+                numbers.duration(median(trials, "train_time_s")),
+                numbers.duration(median(trials, "evaluation_time_s")),
+                numbers.duration(median(trials, "startup_time_s")),
+                numbers.duration(
+                    median_of([t.outcome.wall_time_s for t in trials if t.outcome is not None])
+                ),
+                numbers.bytes_(median(trials, "peak_memory_bytes")),
+            )
+        )
+    columns = [
+        *left("variant"),
+        *right("step", "tokens/s", "training", "evaluation", "start-up", "whole trial"),
+        *right("peak memory"),
+    ]
+    return table(
+        "Time and memory",
+        columns,
+        rows,
+        note="Medians over the completed seeds. Times hold for the hardware under Environment, and "
+        "only if nothing else ran on it.",
+    )
+
+
+def counters(view: StudyView) -> Table | None:
+    """The optimizers' own counters at the end, mean over seeds."""
+    finals = {
+        variant: [t.last.counters for t in view.of(variant) if t.completed and t.last is not None]
+        for variant in view.ranked()
+    }
+    names = sorted({name for seeds in finals.values() for seed in seeds for name in seed})
+    if not names:
+        return None
+    rows = [
+        (
+            variant,
+            *(
+                numbers.quantity(statistics.fmean(values) if values else None)
+                for name in names
+                if (values := [seed[name] for seed in seeds if name in seed]) is not None
+            ),
+        )
+        for variant, seeds in finals.items()
+    ]
+    return table(
+        "Counters of the optimizer",
+        [*left("variant"), *right(*names)],
+        rows,
+        note="At the last step, mean over the completed seeds.",
+    )
+
+
+def dead_experts(view: StudyView) -> Table | None:
+    """Experts without a token, and the most and least used expert."""
+    rows = []
+    for variant in view.ranked():
+        finals = [t.last for t in view.of(variant) if t.completed and t.last is not None]
+        finals = [report for report in finals if report.router_load]
+        if not finals:
+            continue
+        shares = [
+            share * len(layer)
+            for report in finals
+            for layer in report.router_load
+            for share in layer
+        ]
+        dead = [report.dead_experts for report in finals]
+        rows.append(
+            (
+                variant,
+                numbers.decimal(statistics.fmean(dead)),
+                str(max(dead)),
+                numbers.decimal(min(shares)),
+                numbers.decimal(max(shares)),
+            )
+        )
+    if not rows:
+        return None
+    columns = [*left("variant"), *right("dead experts, mean", "most in a seed")]
+    columns += right("least used (× equal share)", "most used (× equal share)")
+    return table("Use of the experts at the last evaluation", columns, rows)
+
+
+def median_of(values: list[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return statistics.median(known) if known else None
+
+
+def median_tokens_per_s(trials: tuple[TrialView, ...] | list[TrialView]) -> float | None:
+    return median_of([trial.tokens_per_s for trial in trials if trial.completed])

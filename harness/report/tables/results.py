@@ -1,0 +1,177 @@
+"""What came out: losses, differences, outcomes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from harness.report import numbers
+from harness.report.blocks import Table, left, right, table
+from harness.report.rows import perplexity
+from harness.report.tables.machine import median_tokens_per_s
+from harness.report.view import OUTCOMES, StudyView, TrialView, mean_of
+
+OUTCOME_WORDS = {"out_of_memory": "out of memory"}
+
+
+def results(view: StudyView) -> Table:
+    """Rank, verdict, loss, the difference from the baseline, and what else a reader compares."""
+    rows = []
+    for rank, variant in enumerate(view.ranked(), start=1):
+        trials = view.of(variant)
+        difference, interval, adjusted_p, verdict = _difference_cells(view, variant)
+        rows.append(
+            (
+                str(rank),
+                variant,
+                verdict,
+                *_loss_cells(view, variant),
+                difference,
+                interval,
+                adjusted_p,
+                _perplexity(view, variant),
+                numbers.percent(_mean_without_losses(view, variant, _accuracy), digits=2),
+                numbers.duration(_mean_without_losses(view, variant, _train_time)),
+                numbers.count(median_tokens_per_s(trials)),
+                outcomes_in_words(trials),
+            )
+        )
+    columns = [
+        *right("rank"),
+        *left("variant", "verdict"),
+        *right("loss", "interval", f"loss − {view.baseline}", "interval", "adjusted p"),
+        *right("perplexity", "accuracy", "training time", "tokens/s"),
+        *left("completed"),
+    ]
+    strong = frozenset(
+        index for index, variant in enumerate(view.ranked()) if variant == view.baseline
+    )
+    return table("Variants, best first", columns, rows, strong_rows=strong, note=_note(view))
+
+
+def _mean_without_losses(
+    view: StudyView, variant: str, value: Callable[[TrialView], float | None]
+) -> float | None:
+    """Mean over the analysed seeds; None if one of them did not complete."""
+    seeds = summary["seeds"] if (summary := summary_of(view, variant)) else view.seeds
+    trials = [t for t in view.of(variant) if t.seed in seeds and t.outcome is not None]
+    return mean_of(trials, value) if all(trial.completed for trial in trials) else None
+
+
+def _note(view: StudyView) -> str:
+    note = (
+        "Loss: mean of the seeds' final validation losses in nats, with its t interval. A variant "
+        "that lost a seed has no mean: its median stands there, lost seeds counted as the worst. "
+        "The difference from the baseline has an interval of its own, narrower where seeds are "
+        "paired. The p is adjusted for the number of comparisons (Holm). Perplexity is exp(loss). "
+        "Training time leaves out start-up and evaluation; tokens/s is a median over all reports."
+    )
+    twins = {frozenset({v, *view.twins(v)}) for v in view.variants if view.twins(v)}
+    for group in sorted(sorted(group) for group in twins):
+        note += f" {' and '.join(group)} are the same configuration and share their training runs."
+    return note
+
+
+def _loss_cells(view: StudyView, variant: str) -> tuple[str, str]:
+    """Mean and interval as analysed; before there is an analysis, the mean of what is there."""
+    summary = summary_of(view, variant)
+    if summary is not None:
+        if summary["mean"] is None:
+            median = summary["median"]
+            return (numbers.MISSING if median is None else f"median {median:.4f}"), numbers.MISSING
+        interval = summary["interval"]
+        if interval is None:
+            return numbers.loss(summary["mean"]), "no spread"
+        return numbers.loss(summary["mean"]), numbers.interval(interval["low"], interval["high"])
+    trials = [trial for trial in view.of(variant) if trial.outcome is not None]
+    if not trials or not all(trial.completed for trial in trials):
+        return numbers.MISSING, numbers.MISSING
+    return numbers.loss(mean_of(trials, lambda trial: trial.loss)), numbers.MISSING
+
+
+def _perplexity(view: StudyView, variant: str) -> str:
+    """Of the mean loss, so that it says the same as the mean loss does."""
+    mean = _mean_without_losses(view, variant, lambda trial: trial.loss)
+    return numbers.MISSING if mean is None else numbers.decimal(perplexity(mean))
+
+
+def _difference_cells(view: StudyView, variant: str) -> tuple[str, str, str, str]:
+    """Difference, its interval, adjusted p and verdict."""
+    if variant == view.baseline:
+        return numbers.MISSING, numbers.MISSING, numbers.MISSING, "baseline"
+    comparison = comparison_of(view, variant)
+    if comparison is None:
+        return (numbers.MISSING,) * 4
+    interval = comparison["interval"] or {}
+    return (
+        numbers.difference(comparison["mean_difference"]),
+        numbers.interval(interval.get("low"), interval.get("high"), signed=True),
+        numbers.probability(comparison["p_holm"]),
+        comparison["verdict"] + (" (fragile)" if comparison["fragile"] else ""),
+    )
+
+
+def outcomes(view: StudyView) -> Table:
+    """How many trials of each variant ended in which way."""
+    rows = []
+    for variant in view.ranked():
+        trials = view.of(variant)
+        finished = [trial for trial in trials if trial.outcome is not None]
+        counts = [sum(trial.state == word for trial in trials) for word in OUTCOMES]
+        share = counts[0] / len(finished) if finished else None
+        rows.append(
+            (
+                variant,
+                *(str(number) for number in counts),
+                str(len(trials) - len(finished)),
+                numbers.percent(share, digits=0),
+            )
+        )
+    words = [OUTCOME_WORDS.get(word, word) for word in OUTCOMES]
+    return table("Outcomes", [*left("variant"), *right(*words, "not finished", "success")], rows)
+
+
+def failures(view: StudyView) -> Table | None:
+    """Every trial that ended in another way than completed, with its reason."""
+    rows = [
+        (
+            trial.variant,
+            str(trial.seed),
+            OUTCOME_WORDS.get(trial.state, trial.state),
+            str(trial.outcome.diverged_at_step or trial.outcome.step),
+            trial.outcome.reason or numbers.MISSING,
+        )
+        for trial in view.confirmation
+        if trial.outcome is not None and not trial.completed
+    ]
+    columns = [*left("variant"), *right("seed"), *left("outcome"), *right("step"), *left("reason")]
+    return table("Trials without a final loss", columns, rows) if rows else None
+
+
+def outcomes_in_words(trials: tuple[TrialView, ...]) -> str:
+    """`8 of 8`, followed by every other outcome with its count."""
+    counts = {word: sum(trial.state == word for trial in trials) for word in OUTCOMES}
+    text = f"{counts.pop('completed')} of {len(trials)}"
+    others = [f"{n} {OUTCOME_WORDS.get(word, word)}" for word, n in counts.items() if n]
+    return ", ".join([text, *others])
+
+
+def comparison_of(view: StudyView, variant: str) -> dict[str, Any] | None:
+    return _named(view, "comparisons", variant)
+
+
+def summary_of(view: StudyView, variant: str) -> dict[str, Any] | None:
+    return _named(view, "variants", variant)
+
+
+def _named(view: StudyView, part: str, variant: str) -> dict[str, Any] | None:
+    found: list[dict[str, Any]] = (view.analysis or {}).get(part, [])
+    return next((item for item in found if item["variant"] == variant), None)
+
+
+def _accuracy(trial: TrialView) -> float | None:
+    return trial.outcome.validation_accuracy if trial.outcome else None
+
+
+def _train_time(trial: TrialView) -> float | None:
+    return trial.last.train_time_s if trial.last else None

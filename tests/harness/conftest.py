@@ -1,0 +1,236 @@
+"""Folders of studies with made-up results, written through the same classes as real ones."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from harness.config import Study, TrialSpec
+from harness.results import Outcome, PlannedTrial, Report, StudyFolder, write_json
+from harness.study import Plan, expand, freeze, make_plan
+
+DATA_SHA256 = hashlib.sha256(b"data").hexdigest()
+LAYERS, EXPERTS = 4, 8
+Cell = tuple[str, int]
+
+
+@dataclass(kw_only=True)
+class MadeUpStudy:
+    """Which variants and seeds a folder pretends to have trained, and how they ended.
+
+    `effects` is added to the final loss of a variant; a variant that it does not name gets 0.
+    """
+
+    variants: Mapping[str, dict[str, Any]] = field(
+        default_factory=lambda: {
+            "adamw": {"kind": "adamw", "lr": 0.004},
+            "muon": {"kind": "muon", "lr": 0.02, "aux_lr": 0.004},
+        }
+    )
+    effects: Mapping[str, float] = field(default_factory=lambda: {"muon": -0.05})
+    seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
+    steps: int = 120
+    every: int = 10
+    diverged: Mapping[Cell, int] = field(default_factory=dict)
+    failed: Mapping[Cell, str] = field(default_factory=dict)
+    unfinished: frozenset[Cell] = frozenset()
+    analysis: dict[str, Any] = field(default_factory=dict)
+    name: str = "made-up"
+    question: str = "Does Muon reach a lower validation loss than AdamW at equal tokens?"
+
+    def study(self) -> Study:
+        return Study.model_validate(
+            {
+                "name": self.name,
+                "question": self.question,
+                "model": {"size": "tiny"},
+                "training": {
+                    "steps": self.steps,
+                    "batch_size": 16,
+                    "evaluation_every": self.every,
+                },
+                "resources": {"workers": 2},
+                "seeds": {"confirmation": self.seeds},
+                "variants": [
+                    {"name": name, "optimizer": optimizer}
+                    for name, optimizer in self.variants.items()
+                ],
+                "analysis": {"baseline": next(iter(self.variants)), **self.analysis},
+            }
+        )
+
+    def write(self, runs_dir: Path) -> StudyFolder:
+        """The whole folder as a finished (or interrupted) study leaves it."""
+        study = self.study()
+        plan, specs = make_plan(study, DATA_SHA256), expand(study, DATA_SHA256)
+        folder = StudyFolder(runs_dir / self.name)
+        source = runs_dir / "source.toml"
+        source.parent.mkdir(parents=True, exist_ok=True)
+        source.write_text(f"# a made-up study\n{json.dumps(self.name)}\n")
+        freeze(folder, plan, source=source)
+        write_json(folder.environment_path, ENVIRONMENT)
+        write_json(folder.path / "data.json", {"source": "made up", "train": {"tokens": 10**6}})
+        for trial in {trial.key: trial for trial in plan.trials}.values():
+            self.train(folder, plan, trial, specs[trial.key])
+        return folder
+
+    def train(
+        self, folder: StudyFolder, plan: Plan, trial: PlannedTrial, spec: TrialSpec, salt: int = 0
+    ) -> None:
+        """Pretends to train one trial."""
+        cell = (trial.variant, trial.seed)
+        if cell in self.unfinished and trial.seed != min(self.seeds):
+            return
+        target = folder.trial(trial.key)
+        target.start(spec)
+        if cell in self.failed:
+            target.finish(
+                Outcome(outcome="failed", reason=self.failed[cell], wall_time_s=3.0 + salt)
+            )
+            return
+        reports = self.reports(trial, plan, salt=salt)
+        for report in reports:
+            target.append(report)
+        if cell not in self.unfinished:
+            target.finish(self.outcome(trial, reports[-1]))
+
+    def reports(self, trial: PlannedTrial, plan: Plan, *, salt: int = 0) -> list[Report]:
+        names = list(self.variants)
+        common = np.random.default_rng(trial.seed)
+        own = np.random.default_rng([trial.seed, names.index(trial.variant), salt])
+        effect = self.effects.get(trial.variant, 0.0) + 0.004 * own.normal()
+        luck, end = 0.03 * common.normal(), self.diverged.get((trial.variant, trial.seed))
+        step_time_s = 0.11 + 0.02 * names.index(trial.variant) + 0.003 * own.random()
+        made = []
+        for step in range(0, self.steps + 1, self.every):
+            done = step / self.steps
+            loss = 3.2 + 4.4 * math.exp(-3.4 * done) + (luck + effect) * min(1.0, 2 * done)
+            lost = end is not None and step >= end
+            made.append(
+                self._report(step, None if lost else loss, step_time_s, own, plan.study, trial)
+            )
+            if lost:
+                break
+        return made
+
+    def _report(
+        self,
+        step: int,
+        loss: float | None,
+        step_time_s: float,
+        rng: np.random.Generator,
+        study: dict[str, Any],
+        trial: PlannedTrial,
+    ) -> Report:
+        tokens_per_step = study["training"]["batch_size"] * study["data"]["sequence_length"]
+        load = rng.dirichlet([4.0] * EXPERTS, size=LAYERS)
+        counters = {"newton_schulz_calls": 12.0 * step} if trial.variant != "adamw" else {}
+        return Report(
+            step=step,
+            tokens=step * tokens_per_step,
+            train_loss=None if loss is None or step == 0 else loss - 0.05,
+            validation_loss=loss,
+            validation_accuracy=0.0 if loss is None else max(0.0, 0.6 - 0.08 * loss),
+            learning_rate=0.01 * (1 - step / (self.steps + 1)),
+            gradient_norm=None if step == 0 else 1.0 + rng.random(),
+            train_time_s=step_time_s * max(0, step - 1),
+            step_time_s=None if step == 0 else step_time_s,
+            tokens_per_s=None if step == 0 else tokens_per_step / step_time_s,
+            evaluation_time_s=0.4 * (1 + step / self.every),
+            startup_time_s=0.0 if step == 0 else 1.7,
+            peak_memory_bytes=700 * 2**20,
+            router_load=load.tolist(),
+            dead_experts=int((load < 0.005).sum()),
+            counters=counters | {"update_bytes": 1e6 * step},
+        )
+
+    def outcome(self, trial: PlannedTrial, last: Report) -> Outcome:
+        at = self.diverged.get((trial.variant, trial.seed))
+        start = hashlib.sha256(f"start {trial.seed}".encode()).hexdigest()
+        return Outcome(
+            outcome="completed" if at is None else "diverged",
+            reason=None if at is None else f"the loss diverged at step {at}",
+            step=last.step,
+            tokens=last.tokens,
+            validation_loss=last.validation_loss,
+            validation_accuracy=last.validation_accuracy,
+            diverged_at_step=at,
+            initial_parameters_sha256=start,
+            batches_sha256=hashlib.sha256(f"batches {trial.seed}".encode()).hexdigest(),
+            num_parameters=1_250_000,
+            routes=ROUTES,
+            wall_time_s=last.train_time_s + last.evaluation_time_s + last.startup_time_s + 0.3,
+        )
+
+
+ENVIRONMENT = {
+    "python": "3.11.9",
+    "hostname": "machine",
+    "cpu": "a processor",
+    "gpus": [],
+    "torch": {"version": "2.13.0"},
+    "packages": {"numpy": "2.4.6", "torch": "2.13.0"},
+}
+ROUTES = [
+    {
+        "name": "layers.0.experts.up.weight",
+        "shape": [8, 256, 64],
+        "algorithm": "muon",
+        "group": "muon",
+        "reason": "a matrix of a hidden layer",
+        "matrices": [{"rows": 256, "columns": 64}] * 8,
+    },
+    {
+        "name": "embedding.weight",
+        "shape": [2048, 64],
+        "algorithm": "adamw",
+        "group": "adamw",
+        "reason": "an embedding",
+        "matrices": [],
+    },
+]
+
+
+@pytest.fixture
+def made_up_study(tmp_path: Path) -> Callable[..., StudyFolder]:
+    """Writes a folder with made-up results below `tmp_path / "runs"`; see `MadeUpStudy`."""
+
+    def write(**changes: Any) -> StudyFolder:
+        return MadeUpStudy(**changes).write(tmp_path / "runs")
+
+    return write
+
+
+@pytest.fixture
+def made_up_class() -> type[MadeUpStudy]:
+    """The class itself, for tests that train one trial again."""
+    return MadeUpStudy
+
+
+@pytest.fixture
+def eventful_study(made_up_study: Callable[..., StudyFolder]) -> StudyFolder:
+    """Five variants, of which one lost a seed to divergence and one to a crash."""
+    return made_up_study(**EVENTFUL)
+
+
+EVENTFUL: dict[str, Any] = {
+    "variants": {
+        "adamw": {"kind": "adamw", "lr": 0.004},
+        "muon": {"kind": "muon", "lr": 0.02, "aux_lr": 0.004},
+        "muon-slow": {"kind": "muon", "lr": 0.005, "aux_lr": 0.004},
+        "muon-hot": {"kind": "muon", "lr": 0.2, "aux_lr": 0.004},
+        "adamw-high": {"kind": "adamw", "lr": 0.006},
+    },
+    "effects": {"muon": -0.05, "muon-slow": 0.02, "muon-hot": -0.02, "adamw-high": 0.0005},
+    "diverged": {("muon-hot", 3): 60},
+    "failed": {("muon-slow", 1): "worker 1 died: <signal 9> | out of luck"},
+    "analysis": {"margin_nats": 0.02},
+}
