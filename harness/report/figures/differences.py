@@ -7,7 +7,7 @@ from typing import Any
 from matplotlib.axes import Axes
 
 from harness.report import numbers
-from harness.report.figures.canvas import WIDTH, Drawing, looks, new_axes, rows_height
+from harness.report.figures.canvas import Drawing, looks, new_axes, rows_height
 from harness.report.view import StudyView
 
 VERDICT_MARKERS = {"better": "◀", "worse": "▶", "equivalent": "=", "inconclusive": "?"}
@@ -96,27 +96,23 @@ def _write_verdict(axes: Axes, row: int, comparison: dict[str, Any]) -> None:
 
 
 def seed_strip(view: StudyView) -> Drawing | None:
-    """Each seed's final loss, lines joining equal seeds; seeds without a loss stand on top."""
+    """Each seed's final loss, lines joining equal seeds; lost seeds stand at the right edge."""
     variants = view.ranked()
     losses = {variant: view.losses(variant) for variant in variants}
     if not any(losses.values()):
         return None
     look = looks(view)
-    figure, axes = new_axes(height=4.0, width=max(WIDTH, 1.2 + 0.55 * len(variants)))
+    figure, axes = new_axes(height=rows_height(len(variants), each=0.36, around=1.0))
     for seed in view.seeds:
-        places = [i for i, variant in enumerate(variants) if seed in losses[variant]]
+        rows = [row for row, variant in enumerate(variants) if seed in losses[variant]]
+        values = [losses[variants[row]][seed] for row in rows]
+        axes.plot(values, rows, color="#999999", linewidth=0.8, alpha=0.7, zorder=1)
+    any_lost = False
+    for row, variant in enumerate(variants):
+        values = list(losses[variant].values())
         axes.plot(
-            places,
-            [losses[variants[i]][seed] for i in places],
-            color="#999999",
-            linewidth=0.8,
-            alpha=0.7,
-            zorder=1,
-        )
-    for place, variant in enumerate(variants):
-        axes.plot(
-            [place] * len(losses[variant]),
-            list(losses[variant].values()),
+            values,
+            [row] * len(values),
             linestyle="",
             marker=look[variant].marker,
             color=look[variant].colour,
@@ -124,48 +120,32 @@ def seed_strip(view: StudyView) -> Drawing | None:
             markeredgecolor="white",
             zorder=2,
         )
-        if losses[variant] and all(trial.completed for trial in view.of(variant)):
-            mean = sum(losses[variant].values()) / len(losses[variant])
-            axes.plot(
-                [place - 0.22, place + 0.22],
-                [mean, mean],
-                color=look[variant].colour,
-                linewidth=2.4,
-                zorder=3,
-            )
-    lost = _mark_lost_seeds(axes, view, variants)
-    axes.set_xticks(range(len(variants)), variants)
-    if len(variants) > 6 or max(map(len, variants)) > 14:
-        axes.tick_params(axis="x", rotation=40)
-        for label in axes.get_xticklabels():
-            label.set_horizontalalignment("right")
-            label.set_rotation_mode("anchor")
-    axes.set_xlim(-0.5, len(variants) - 0.5)
-    axes.set_ylabel("final validation loss (nats)")
-    axes.grid(visible=False, axis="x")
-    caption = "One mark a seed, grey lines join equal seeds, a bar is the mean."
-    return Drawing(figure=figure, caption=caption + lost)
-
-
-def _mark_lost_seeds(axes: Axes, view: StudyView, variants: tuple[str, ...]) -> str:
-    """Crosses on top of the picture for seeds that ended without a final loss."""
-    look = looks(view)
-    any_lost = False
-    for place, variant in enumerate(variants):
         lost = [t for t in view.of(variant) if t.outcome is not None and not t.completed]
-        for index, _ in enumerate(lost):
-            any_lost = True
-            axes.plot(
-                place + 0.1 * (index - (len(lost) - 1) / 2),
-                1.03,
-                "x",
-                color=look[variant].colour,
-                markersize=7,
-                markeredgewidth=1.8,
-                transform=axes.get_xaxis_transform(),
-                clip_on=False,
-            )
-    return " A cross on top is a seed that has no final loss (see Outcomes)." if any_lost else ""
+        any_lost = any_lost or bool(lost)
+        if values and not lost:
+            mean = sum(values) / len(values)
+            axes.plot([mean, mean], [row - 0.3, row + 0.3], color=look[variant].colour, lw=2.4)
+        _mark_lost(axes, row, len(lost), look[variant].colour)
+    _name_rows(axes, list(variants))
+    axes.set_xlabel("final validation loss (nats)")
+    caption = "One mark a seed; grey lines join equal seeds; a bar is the mean."
+    if any_lost:
+        caption += " A cross at the right edge is a seed without a final loss (see Outcomes)."
+    return Drawing(figure=figure, caption=caption)
+
+
+def _mark_lost(axes: Axes, row: int, count: int, colour: str) -> None:
+    for index in range(count):
+        axes.plot(
+            1.02 + 0.03 * index,
+            row,
+            "x",
+            color=colour,
+            markersize=7,
+            markeredgewidth=1.8,
+            transform=axes.get_yaxis_transform(),
+            clip_on=False,
+        )
 
 
 def _in_rank_order(view: StudyView) -> list[dict[str, Any]]:

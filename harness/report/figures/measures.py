@@ -48,6 +48,7 @@ def comparison(view: StudyView) -> Drawing | None:
         for row, variant in enumerate(variants):
             _draw_row(axes, row, view.of(variant), value, look[variant].colour)
         axes.set_title(title)
+        axes.locator_params(axis="x", nbins=5)
         axes.set_yticks(range(len(variants)), variants)
         axes.set_ylim(len(variants) - 0.5, -0.5)
         axes.grid(visible=False, axis="y")

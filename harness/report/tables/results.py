@@ -107,7 +107,7 @@ def _difference_cells(view: StudyView, variant: str) -> tuple[str, str, str, str
         numbers.difference(comparison["mean_difference"]),
         numbers.interval(interval.get("low"), interval.get("high"), signed=True),
         numbers.probability(comparison["p_holm"]),
-        comparison["verdict"] + (" (fragile)" if comparison["fragile"] else ""),
+        comparison["verdict"],
     )
 
 
