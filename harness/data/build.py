@@ -37,8 +37,9 @@ _REPORT_TOKENS = 10_000_000  # between two lines of progress
 
 
 class Document(NamedTuple):
-    text: str
+    text: str  # empty when it holds nothing but white space
     size: int  # UTF-8 bytes
+    sha256: bytes
     is_validation: bool
 
 
@@ -56,14 +57,18 @@ def build(config: DataConfig, source: Source, *, directory: Path, progress: Prog
 
     Raises `UserError` when the source cannot be read or holds too little text.
     """
-    reader = _Reader(source, config)
-    documents = reader.documents()
+    documents = _read(source, config)
     if config.tokenizer == TRAINED_BPE:
         progress(f"reading {source.name} ({source.revision})")
         head = list(_head(documents, config.tokenizer_training_bytes))
         sample = _training_sample(head, config.tokenizer_training_bytes)
         if not sample:
-            raise _too_little(config, source, documents=reader.count, tokens=(0, 0))
+            raise _too_little(
+                config,
+                source,
+                documents=sum(bool(document.text) for document in head),
+                tokens=(0, 0),
+            )
         progress(f"training a byte-level BPE on {sum(map(len, sample)) / 1e6:.1f} M characters")
         tokenizer = train_bpe(sample, vocab_size=config.vocab_size)
         documents = chain(head, documents)
@@ -76,12 +81,14 @@ def build(config: DataConfig, source: Source, *, directory: Path, progress: Prog
     train = _TokenWriter(directory / TRAIN_FILE, dtype)
     validation = _TokenWriter(directory / VALIDATION_FILE, dtype)
     with train, validation:
-        _write(documents, tokenizer, train, validation, config=config, progress=progress)
+        census = _write(documents, tokenizer, train, validation, config=config, progress=progress)
 
     splits = (train.manifest(config), validation.manifest(config))
     if splits[0] is None or splits[1] is None:
         counts = (train.tokens, validation.tokens)
-        raise _too_little(config, source, documents=reader.count, tokens=counts)
+        raise _too_little(
+            config, source, documents=train.documents + validation.documents, tokens=counts
+        )
     progress("counting validation text that also stands in the training text")
     overlap = count_overlap(
         train.read(), validation.read(), end_of_text_id=tokenizer.end_of_text_id
@@ -89,9 +96,9 @@ def build(config: DataConfig, source: Source, *, directory: Path, progress: Prog
     manifest = DataManifest(
         source=source.name,
         revision=source.revision,
-        documents_sha256=reader.order_sha256.hexdigest(),
-        duplicate_documents=reader.duplicates,
-        empty_documents=reader.empty,
+        documents_sha256=census.order_sha256.hexdigest(),
+        duplicate_documents=census.duplicates,
+        empty_documents=census.empty,
         tokenizer=tokenizer.origin,
         tokenizer_sha256=tokenizer.sha256,
         vocab_size=tokenizer.vocab_size,
@@ -108,33 +115,31 @@ def build(config: DataConfig, source: Source, *, directory: Path, progress: Prog
     _flush(directory)
 
 
-class _Reader:
-    """The documents of a source with their side, and what was seen on the way."""
+def _read(source: Source, config: DataConfig) -> Iterator[Document]:
+    count = 0
+    for text in source.documents():
+        content = text.encode() if text.strip() else b""
+        digest = hashlib.sha256(content).digest()
+        side = is_validation(digest, validation_fraction=config.validation_fraction)
+        yield Document(text if content else "", len(content), digest, side)
+        count += bool(content)
+        if count == config.max_documents:
+            return
 
-    def __init__(self, source: Source, config: DataConfig) -> None:
-        self.count = 0
+
+class _Census:
+    """What the documents that are written were like, in order."""
+
+    def __init__(self) -> None:
         self.empty = 0
         self.duplicates = 0
         self.order_sha256 = hashlib.sha256()
-        self._source = source
-        self._config = config
         self._seen: set[bytes] = set()
 
-    def documents(self) -> Iterator[Document]:
-        for text in self._source.documents():
-            if not text.strip():
-                self.empty += 1
-                continue
-            content = text.encode()
-            digest = hashlib.sha256(content).digest()
-            self.count += 1
-            self.duplicates += digest in self._seen
-            self._seen.add(digest)
-            self.order_sha256.update(digest)
-            side = is_validation(digest, validation_fraction=self._config.validation_fraction)
-            yield Document(text, len(content), side)
-            if self.count == self._config.max_documents:
-                return
+    def add(self, document: Document) -> None:
+        self.duplicates += document.sha256 in self._seen
+        self._seen.add(document.sha256)
+        self.order_sha256.update(document.sha256)
 
 
 def _head(documents: Iterator[Document], training_bytes: int) -> Iterator[Document]:
@@ -151,7 +156,7 @@ def _training_sample(head: Iterable[Document], training_bytes: int) -> list[str]
     """Training text only, the last document cut: validation text never shapes the tokenizer."""
     sample = []
     for document in head:
-        if not document.is_validation:
+        if document.text and not document.is_validation:
             kept = document.text.encode()[:training_bytes].decode("utf-8", errors="ignore")
             training_bytes -= document.size
             sample.append(kept)
@@ -166,17 +171,23 @@ def _write(
     *,
     config: DataConfig,
     progress: Progress,
-) -> None:
+) -> _Census:
+    census = _Census()
     total = 0
     for group in _groups(documents):
         encoded = tokenizer.encode([document.text for document in group])
         for document, tokens in zip(group, encoded, strict=True):
+            if not document.text:
+                census.empty += 1
+                continue
+            census.add(document)
             (validation if document.is_validation else train).append(document, tokens)
             before, total = total, total + len(tokens)
             if before // _REPORT_TOKENS < total // _REPORT_TOKENS:
                 progress(f"{total / 1e6:.0f} M tokens")
             if config.max_tokens is not None and total >= config.max_tokens:
-                return
+                return census
+    return census
 
 
 def _groups(documents: Iterator[Document]) -> Iterator[list[Document]]:
@@ -196,10 +207,10 @@ class _TokenWriter:
     """Appends the tokens of one split to its file, hashing and counting."""
 
     def __init__(self, path: Path, dtype: str) -> None:
+        self.documents = 0
         self.tokens = 0
         self._path = path
         self._dtype = np.dtype(dtype)
-        self._documents = 0
         self._text_bytes = 0
         self._sha256 = hashlib.sha256()
 
@@ -214,7 +225,7 @@ class _TokenWriter:
         raw = tokens.astype(self._dtype).tobytes()
         self._file.write(raw)
         self._sha256.update(raw)
-        self._documents += 1
+        self.documents += 1
         self._text_bytes += document.size
         self.tokens += len(tokens)
 
@@ -227,7 +238,7 @@ class _TokenWriter:
         if windows == 0:
             return None
         return SplitManifest(
-            documents=self._documents,
+            documents=self.documents,
             text_bytes=self._text_bytes,
             tokens=self.tokens,
             windows=windows,

@@ -81,18 +81,24 @@ def _cache_key(config: DataConfig, source: Source) -> str:
 def _build_once(config: DataConfig, source: Source, *, final: Path, progress: Progress) -> None:
     from harness.data.build import build
 
-    with _exclusive(final, progress):
-        if (final / MANIFEST_FILE).exists():  # built while this process waited
-            return
-        for leftover in final.parent.glob(f".{final.name}-*"):  # of a build that was killed
-            shutil.rmtree(leftover, ignore_errors=True)
-        temporary = final.with_name(f".{final.name}-{secrets.token_hex(4)}")
-        temporary.mkdir()
-        try:
-            build(config, source, directory=temporary, progress=progress)
-            temporary.rename(final)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+    try:
+        with _exclusive(final, progress):
+            if (final / MANIFEST_FILE).exists():  # built while this process waited
+                return
+            for leftover in final.parent.glob(f".{final.name}-*"):  # of a build that was killed
+                shutil.rmtree(leftover, ignore_errors=True)
+            temporary = final.with_name(f".{final.name}-{secrets.token_hex(4)}")
+            temporary.mkdir()
+            try:
+                build(config, source, directory=temporary, progress=progress)
+                temporary.rename(final)
+            finally:
+                shutil.rmtree(temporary, ignore_errors=True)
+    except OSError as error:
+        raise UserError(
+            f"cannot build the data in {final.parent} ({error}): make room there, or set "
+            f"{CACHE_VARIABLE} to another folder"
+        ) from error
 
 
 @contextmanager
@@ -100,19 +106,13 @@ def _exclusive(final: Path, progress: Progress) -> Iterator[None]:
     """Only one process at a time; the lock dies with its process."""
     from filelock import FileLock, Timeout
 
+    final.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(final.with_name(f"{final.name}.lock"))
     try:
-        final.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            progress("another process is building this data; waiting for it")
-            lock.acquire()
-    except OSError as error:
-        raise UserError(
-            f"the cache folder {final.parent} cannot be written ({error.strerror}): set "
-            f"{CACHE_VARIABLE} to a folder that can"
-        ) from error
+        lock.acquire(timeout=0)
+    except Timeout:
+        progress("another process is building this data; waiting for it")
+        lock.acquire()
     try:
         yield
     finally:

@@ -98,7 +98,7 @@ def _walk_stdlib(root: str) -> Iterator[tuple[str, int]]:
         for file in files:
             if file.endswith(STDLIB_SUFFIXES) and _is_kept(file):
                 path = os.path.join(folder, file)
-                yield Path(path).relative_to(root).as_posix(), os.path.getsize(path)
+                yield path[len(root) + 1 :].replace(os.sep, "/"), os.path.getsize(path)
 
 
 def _is_kept(name: str) -> bool:

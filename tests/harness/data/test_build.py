@@ -30,6 +30,11 @@ def _side(text: str, fraction: float = 0.3) -> bool:
     return is_validation(digest, validation_fraction=fraction)
 
 
+def _order_sha256(texts: list[str]) -> str:
+    digests = [hashlib.sha256(text.encode()).digest() for text in texts]
+    return hashlib.sha256(b"".join(digests)).hexdigest()
+
+
 @settings(max_examples=30, deadline=None)
 @given(extra=st.lists(st.integers(0, 39), max_size=60))
 def test_duplicates_fall_on_one_side_and_every_document_is_kept(
@@ -107,16 +112,20 @@ def test_validation_text_never_shapes_the_tokenizer(build_texts: Build, make_tex
 def test_the_tokenizer_sees_only_the_bytes_that_it_may(
     build_texts: Build, make_texts: Texts
 ) -> None:
-    texts = make_texts(60)
-    first_bytes = len(next(text for text in texts if not _side(text)).encode())
-    later = texts[:30] + make_texts(30, seed=7)
-    limits = {"tokenizer_training_bytes": first_bytes + 10}
+    first, *others = [text for text in make_texts(60) if not _side(text)]
+    start = others[0][:10]
+    changed = [start + text for text in make_texts(60, seed=7) if not _side(start + text)]
+    held_out = [text for text in make_texts(60) if _side(text)]
+    one, other = ([first, *held_out, *rest] for rest in (others, changed))
+    limits = {"tokenizer_training_bytes": len(first.encode()) + len(start)}
     assert (
-        build_texts(texts, **limits).manifest.tokenizer_sha256
-        == build_texts(later, **limits).manifest.tokenizer_sha256
+        build_texts(one, **limits).manifest.tokenizer_sha256
+        == build_texts(other, **limits).manifest.tokenizer_sha256
     )
+    limits = {"tokenizer_training_bytes": len(first.encode()) + 2 * len(start)}
     assert (
-        build_texts(texts).manifest.tokenizer_sha256 != build_texts(later).manifest.tokenizer_sha256
+        build_texts(one, **limits).manifest.tokenizer_sha256
+        != build_texts(other, **limits).manifest.tokenizer_sha256
     )
 
 
@@ -135,6 +144,7 @@ def test_tokens_stop_at_the_document_that_reaches_the_limit(
     total = limited.manifest.train.tokens + limited.manifest.validation.tokens
     stored = _stored_texts(limited, TRAIN_FILE) + _stored_texts(limited, VALIDATION_FILE)
     assert set(stored) == set(texts[: len(stored)])
+    assert limited.manifest.documents_sha256 == _order_sha256(texts[: len(stored)])
     assert 1500 <= total < 1500 + max(whole.manifest.train.tokens // 10, 200)
 
 

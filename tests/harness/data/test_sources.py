@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from harness.data import DataConfig, prepare
+from harness.data import DataConfig, prepare, sources
 from harness.data.sources import open_source
 from harness.errors import UserError
 
@@ -28,6 +28,15 @@ def test_the_standard_library_is_megabytes_of_text_in_a_fixed_order() -> None:
     assert texts == list(source.documents())
     assert source.fingerprint == open_source(DataConfig()).fingerprint
     assert any("class OrderedDict(dict)" in text for text in texts)
+
+
+def test_the_standard_library_is_sorted_however_the_disk_lists_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    before = open_source(DataConfig(max_documents=5))
+    walk = sources._walk_stdlib
+    monkeypatch.setattr(sources, "_walk_stdlib", lambda root: reversed(list(walk(root))))
+    assert open_source(DataConfig(max_documents=5)).fingerprint == before.fingerprint
 
 
 def test_the_standard_library_includes_the_chapters_of_the_reference() -> None:
@@ -158,7 +167,7 @@ def test_a_dataset_of_the_hub_is_streamed_in_order(
 
 def test_a_hub_that_cannot_be_reached_is_one_clear_error(tmp_path: Path) -> None:
     script = """
-from harness.data import DataConfig, prepare
+from harness.data import DataConfig, prepare, sources
 from harness.errors import UserError
 try:
     prepare(DataConfig(preset="cosmopedia-v2", max_tokens=1000))

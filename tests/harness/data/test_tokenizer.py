@@ -19,7 +19,7 @@ def trained(make_texts: Texts) -> TextTokenizer:
     return train_bpe(make_texts(50), vocab_size=300)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(text=st.text())
 def test_any_text_comes_back_from_its_tokens(trained: TextTokenizer, text: str) -> None:
     [tokens] = trained.encode([text])
