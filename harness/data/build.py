@@ -57,23 +57,7 @@ def build(config: DataConfig, source: Source, *, directory: Path, progress: Prog
 
     Raises `UserError` when the source cannot be read or holds too little text.
     """
-    documents = _read(source, config)
-    if config.tokenizer == TRAINED_BPE:
-        progress(f"reading {source.name} ({source.revision})")
-        head = list(_head(documents, config.tokenizer_training_bytes))
-        sample = _training_sample(head, config.tokenizer_training_bytes)
-        if not sample:
-            raise _too_little(
-                config,
-                source,
-                documents=sum(bool(document.text) for document in head),
-                tokens=(0, 0),
-            )
-        progress(f"training a byte-level BPE on {sum(map(len, sample)) / 1e6:.1f} M characters")
-        tokenizer = train_bpe(sample, vocab_size=config.vocab_size)
-        documents = chain(head, documents)
-    else:
-        tokenizer = load_pretrained(config)
+    tokenizer, documents = _with_tokenizer(_read(source, config), config, progress)
     (directory / TOKENIZER_FILE).write_text(tokenizer.json, encoding="utf-8", newline="")
 
     progress(f"tokenising {source.name} into {tokenizer.vocab_size} tokens")
@@ -82,13 +66,10 @@ def build(config: DataConfig, source: Source, *, directory: Path, progress: Prog
     validation = _TokenWriter(directory / VALIDATION_FILE, dtype)
     with train, validation:
         census = _write(documents, tokenizer, train, validation, config=config, progress=progress)
+    window = config.sequence_length + 1
+    if train.tokens < window or validation.tokens < window:
+        raise _too_little(config, source, train, validation)
 
-    splits = (train.manifest(config), validation.manifest(config))
-    if splits[0] is None or splits[1] is None:
-        counts = (train.tokens, validation.tokens)
-        raise _too_little(
-            config, source, documents=train.documents + validation.documents, tokens=counts
-        )
     progress("counting validation text that also stands in the training text")
     overlap = count_overlap(
         train.read(), validation.read(), end_of_text_id=tokenizer.end_of_text_id
@@ -105,8 +86,8 @@ def build(config: DataConfig, source: Source, *, directory: Path, progress: Prog
         end_of_text_id=tokenizer.end_of_text_id,
         dtype=dtype,
         sequence_length=config.sequence_length,
-        train=splits[0],
-        validation=splits[1],
+        train=train.manifest(window=window),
+        validation=validation.manifest(window=window),
         overlap=overlap,
         config=config,
     )
@@ -140,6 +121,19 @@ class _Census:
         self.duplicates += document.sha256 in self._seen
         self._seen.add(document.sha256)
         self.order_sha256.update(document.sha256)
+
+
+def _with_tokenizer(
+    documents: Iterator[Document], config: DataConfig, progress: Progress
+) -> tuple[TextTokenizer, Iterator[Document]]:
+    """The tokenizer, and all documents: those it was trained on again before the rest."""
+    if config.tokenizer != TRAINED_BPE:
+        return load_pretrained(config), documents
+    progress("reading the documents that the tokenizer is trained on")
+    head = list(_head(documents, config.tokenizer_training_bytes))
+    sample = _training_sample(head, config.tokenizer_training_bytes)
+    progress(f"training a byte-level BPE on {sum(map(len, sample)) / 1e6:.1f} M characters")
+    return train_bpe(sample, vocab_size=config.vocab_size), chain(head, documents)
 
 
 def _head(documents: Iterator[Document], training_bytes: int) -> Iterator[Document]:
@@ -232,26 +226,23 @@ class _TokenWriter:
     def read(self) -> NDArray[np.unsignedinteger]:
         return np.memmap(self._path, dtype=self._dtype, mode="r")
 
-    def manifest(self, config: DataConfig) -> SplitManifest | None:
-        """None when there is not one whole window."""
-        windows = self.tokens // (config.sequence_length + 1)
-        if windows == 0:
-            return None
+    def manifest(self, *, window: int) -> SplitManifest:
         return SplitManifest(
             documents=self.documents,
             text_bytes=self._text_bytes,
             tokens=self.tokens,
-            windows=windows,
+            windows=self.tokens // window,
             sha256=self._sha256.hexdigest(),
         )
 
 
 def _too_little(
-    config: DataConfig, source: Source, *, documents: int, tokens: tuple[int, int]
+    config: DataConfig, source: Source, train: _TokenWriter, validation: _TokenWriter
 ) -> UserError:
+    documents = train.documents + validation.documents
     return UserError(
-        f"too little text in {source.name}: {documents} documents gave {tokens[0]} training and "
-        f"{tokens[1]} validation tokens, both need at least {config.sequence_length + 1} "
+        f"too little text in {source.name}: {documents} documents gave {train.tokens} training and "
+        f"{validation.tokens} validation tokens, both need at least {config.sequence_length + 1} "
         "(sequence_length + 1): use more or smaller documents, a shorter sequence_length, or "
         f"another validation_fraction (now {config.validation_fraction:g} of the documents)"
     )
