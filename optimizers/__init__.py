@@ -7,10 +7,12 @@ Example:
 
 from optimizers.adamw import AdamWSpec
 from optimizers.coefficients import SCHEDULES
+from optimizers.fragments import Fragment
 from optimizers.learning_rate import LearningRateSchedule, learning_rate_factor
-from optimizers.muon import Muon, MuonSpec
+from optimizers.muon import Muon
+from optimizers.muon_spec import MuonSpec
 from optimizers.newton_schulz import orthogonalize
-from optimizers.optimizer import Fragment, NamedOptimizer
+from optimizers.optimizer import NamedOptimizer
 from optimizers.registry import REGISTRY, OptimizerEntry, build_optimizer, routes
 from optimizers.routing import Matrix, MatrixSplit, Route, RouteRule
 from optimizers.spec import OptimizerSpec

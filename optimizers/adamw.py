@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal, NoReturn
 
 from pydantic import Field
 from torch import Tensor
 
-from optimizers.optimizer import Fragment, Group, NamedOptimizer
+from optimizers.fragments import Fragment
+from optimizers.optimizer import Group, NamedOptimizer
 from optimizers.routing import Route, adamw_group
 from optimizers.spec import OptimizerSpec
 
@@ -34,12 +35,7 @@ class AdamWSpec(OptimizerSpec):
 class AdamW(NamedOptimizer):
     """`torch.optim.AdamW`'s arithmetic, with names, counters and rules for missing gradients."""
 
-    def _update_matrices(
-        self,
-        group: Group,
-        fragments: Sequence[Fragment],
-        gradients: Mapping[str, Tensor | None],
-    ) -> NoReturn:
+    def _update_matrices(self, group: Group, fragments: Sequence[Fragment]) -> NoReturn:
         raise AssertionError(f"AdamW has no algorithm {group['algorithm']!r}")
 
 

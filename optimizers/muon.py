@@ -1,132 +1,35 @@
-"""Muon: momentum, orthogonalised by Newton-Schulz, on the matrices; AdamW on the rest."""
+"""Muon on the matrices and AdamW on the rest, whatever holds the weights."""
 
 from __future__ import annotations
 
-import math
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from pydantic import Field, model_validator
 from torch import Tensor
 
 from optimizers.adamw import adamw_options
-from optimizers.coefficients import SCHEDULES, find_schedule
-from optimizers.newton_schulz import (
-    Computation,
-    DtypeChoice,
-    FormChoice,
-    choose_computation,
-    orthogonalize,
-)
-from optimizers.optimizer import Fragment, Group, NamedOptimizer
-from optimizers.routing import Matrix, MatrixSplit, Route, RouteRule, route_parameters
-from optimizers.spec import OptimizerSpec
-
-Scale = Literal["original", "match_rms", "spectral", "none"]
-
-# The seed study runs its auxiliary AdamW at a tenth of Muon's rate.
-_AUXILIARY_LR_RATIO = 0.1
-
-
-class MuonSpec(OptimizerSpec):
-    """Muon (Jordan 2024) for matrices, AdamW for embeddings, head, norms, biases and the router."""
-
-    kind: Literal["muon"] = "muon"
-    momentum: float = Field(default=0.95, ge=0.0, lt=1.0, description="Decay mu of the momentum.")
-    momentum_kind: Literal["ema", "heavy_ball"] = Field(
-        default="ema",
-        description="ema: M <- mu M + (1 - mu) G. heavy_ball: M <- mu M + G (the same direction).",
-    )
-    nesterov: bool = Field(
-        default=True, description="Orthogonalise mu M + (1 - mu) G instead of the momentum M."
-    )
-    num_steps: int = Field(default=5, ge=1, le=50, description="Newton-Schulz steps.")
-    schedule: str = Field(
-        default="jordan", description=f"Newton-Schulz coefficients: {', '.join(SCHEDULES)}."
-    )
-    scale: Scale = Field(
-        default="original",
-        description="Factor on an (m, n) update: original sqrt(max(1, m/n)), match_rms "
-        "0.2 sqrt(max(m, n)), spectral sqrt(m/n), none 1.",
-    )
-    weight_decay: float = Field(
-        default=0.1,
-        ge=0.0,
-        description="Decoupled decay of the matrices per unit of learning rate.",
-    )
-    ns_dtype: DtypeChoice = Field(
-        default="auto", description="Dtype of the Newton-Schulz products; auto asks the hardware."
-    )
-    ns_form: FormChoice = Field(
-        default="auto", description="Form of the iteration; auto takes the fewest operations."
-    )
-    batch_invariant: bool = Field(
-        default=False,
-        description="Orthogonalise matrices one by one: the same bits under any sharding, slow.",
-    )
-    include_router: bool = Field(default=False, description="Give the MoE router to Muon as well.")
-    routes: tuple[RouteRule, ...] = Field(
-        default=(), description="Rules tried before the default ones; each must match something."
-    )
-    splits: tuple[MatrixSplit, ...] = Field(
-        default=(), description="Fused weights that are several matrices (QKV, heads)."
-    )
-    input_first: tuple[str, ...] = Field(
-        default=("*.experts.*",),
-        description="Patterns of weights stored as (inputs, outputs): the scale by shape takes "
-        "m = outputs and n = inputs for every weight.",
-    )
-    exchange: Literal["auto", "replicated", "owner"] = Field(
-        default="auto",
-        description="How workers share the work when each holds whole matrices: replicated (each "
-        "computes all), owner (each computes its share), auto.",
-    )
-    aux_lr: float | None = Field(
-        default=None,
-        gt=0.0,
-        description="Learning rate of the AdamW part; default a tenth of lr, as in the seed study.",
-    )
-    aux_beta1: float = Field(default=0.9, ge=0.0, lt=1.0, description="AdamW part: beta1.")
-    aux_beta2: float = Field(default=0.95, ge=0.0, lt=1.0, description="AdamW part: beta2.")
-    aux_epsilon: float = Field(default=1e-8, gt=0.0, description="AdamW part: epsilon.")
-    aux_weight_decay: float = Field(
-        default=0.1, ge=0.0, description="AdamW part: decoupled weight decay of its matrices."
-    )
-
-    @model_validator(mode="after")
-    def _schedule_is_long_enough(self) -> MuonSpec:
-        find_schedule(self.schedule).steps(self.num_steps)
-        return self
-
-    @property
-    def auxiliary_lr(self) -> float:
-        """The AdamW part's learning rate, with the default resolved."""
-        return self.lr * _AUXILIARY_LR_RATIO if self.aux_lr is None else self.aux_lr
-
-
-def update_scale(scale: Scale, *, outputs: int, inputs: int) -> float:
-    """The factor on the orthogonalised update of a weight with `m` outputs and `n` inputs.
-
-    `original` (Jordan 2024), `match_rms` (Moonshot, arXiv 2502.16982: AdamW's root mean square of
-    about 0.2), `spectral` (Bernstein 2025), `none`.
-    """
-    if scale == "original":
-        return math.sqrt(max(1.0, outputs / inputs))
-    if scale == "match_rms":
-        return 0.2 * math.sqrt(max(outputs, inputs))
-    if scale == "spectral":
-        return math.sqrt(outputs / inputs)
-    return 1.0
+from optimizers.exchange import Piece, reduce_transfer
+from optimizers.fragments import Fragment
+from optimizers.matrix_step import MatrixStep, Wave, make_waves
+from optimizers.muon_spec import MuonSpec
+from optimizers.newton_schulz import Computation, choose_computation
+from optimizers.optimizer import Group, NamedOptimizer
+from optimizers.routing import Matrix, Route, RouteRule, route_parameters
+from optimizers.sharding import Layout, Plan, Range, make_plan
 
 
 class Muon(NamedOptimizer):
     """`W <- (1 - lr wd) W - lr scale(m, n) orth(U)`, with `U` the (Nesterov) momentum.
 
     Momentum is kept in float32. Matrices of equal shape are orthogonalised in one batched call,
-    once an optimizer step.
+    once an optimizer step and never once a micro-batch.
     """
+
+    state_keys: Mapping[str, tuple[str, ...]] = {
+        **NamedOptimizer.state_keys,
+        "muon": ("momentum",),
+    }
 
     def __init__(
         self,
@@ -138,79 +41,181 @@ class Muon(NamedOptimizer):
     ) -> None:
         super().__init__(named_parameters, routes=routes, options=options)
         self.spec = spec
-        self._matrices = {route.name: route.matrices for route in routes}
-        self.computations: dict[tuple[int, int], Computation] = {}
+        self._plans: dict[tuple[str, ...], tuple[Plan, tuple[Wave, ...]]] = {}
+        self._reduced: dict[Matrix, Tensor] | None = None
+        self.computations = choose_computations(spec, self.routes, device=self._device)
 
-    def _update_matrices(
-        self,
-        group: Group,
-        fragments: Sequence[Fragment],
-        gradients: Mapping[str, Tensor | None],
-    ) -> None:
-        updates = {
-            fragment.name: self._momentum_update(group, fragment, gradients[fragment.name])
-            for fragment in fragments
-        }
-        for fragment in fragments:
-            fragment.weight().mul_(1.0 - group["lr"] * group["weight_decay"])
-        weights = {fragment.name: fragment.weight() for fragment in fragments}
-        for (rows, columns), matrices in self._batches(fragments).items():
-            batch = torch.stack([_part(updates[m.parameter], m) for m in matrices])
-            result = self._orthogonalize(batch.view(-1, rows, columns))
-            for matrix, orthogonal in zip(matrices, result.flatten(1), strict=True):
-                outputs, inputs = matrix.fan_out_in
-                scale = update_scale(self.spec.scale, outputs=outputs, inputs=inputs)
-                step = -group["lr"] * scale
-                _part(weights[matrix.parameter], matrix).add_(orthogonal, alpha=step)
-        self.counters["newton_schulz_steps"] += 1
+    @property
+    def plan(self) -> Plan:
+        """Who keeps, orthogonalises and receives each matrix."""
+        names = [route.name for route in self.routes if route.algorithm == "muon"]
+        return self._planned(names)[0]
 
-    def _momentum_update(self, group: Group, fragment: Fragment, gradient: Tensor | None) -> Tensor:
-        """Advance the momentum of a fragment and return what will be orthogonalised, in float32."""
-        entry = self._state.setdefault(fragment.name, {})
-        if "momentum" not in entry:
-            entry["momentum"] = torch.zeros_like(fragment.weight(), dtype=torch.float32)
-        momentum, mu = entry["momentum"], group["momentum"]
-        raw = torch.zeros_like(momentum) if gradient is None else gradient.float()
-        if self.spec.momentum_kind == "ema":
-            momentum.lerp_(raw, 1.0 - mu)
-            return raw.lerp(momentum, mu) if self.spec.nesterov else momentum
-        momentum.mul_(mu).add_(raw)
-        return raw.add(momentum, alpha=mu) if self.spec.nesterov else momentum
-
-    def _batches(self, fragments: Sequence[Fragment]) -> dict[tuple[int, int], list[Matrix]]:
-        """Matrices of equal shape, in the order of the model."""
-        batches: dict[tuple[int, int], list[Matrix]] = defaultdict(list)
-        for fragment in fragments:
-            for matrix in self._matrices[fragment.name]:
-                batches[matrix.rows, matrix.columns].append(matrix)
-        return batches
-
-    def _orthogonalize(self, batch: Tensor) -> Tensor:
-        """`batch` (K, m, n) -> (K, m, n)."""
-        count, rows, columns = batch.shape
-        if (rows, columns) not in self.computations:
-            self.computations[rows, columns] = choose_computation(
-                rows,
-                columns,
-                num_steps=self.spec.num_steps,
-                device=batch.device,
-                dtype=self.spec.ns_dtype,
-                form=self.spec.ns_form,
+    def _prepare(self) -> str:
+        if self._gradients == "local" and self.spec.exchange == "replicated":
+            raise ValueError(
+                "exchange = 'replicated' needs averaged gradients, and bind was told that they are "
+                "local: average them, or use exchange = 'owner'"
             )
-        computation = self.computations[rows, columns]
-        self.counters["newton_schulz_calls"] += count
-        return orthogonalize(
-            batch,
-            self.spec.schedule,
-            self.spec.num_steps,
-            dtype=computation.dtype,
-            form=computation.form,
-            batch_invariant=self.spec.batch_invariant,
+        self._plans.clear()
+        choices = [(c.form, c.restarts, str(c.dtype)) for c in self.computations.values()]
+        parts = [super()._prepare(), self.spec.model_dump_json(), repr(choices), self.plan.digest]
+        return "\n".join(parts)
+
+    def _planned(self, names: Sequence[str]) -> tuple[Plan, tuple[Wave, ...]]:
+        """The plan for the parameters of one call of `step`: all of them, or a backend's part."""
+        key = tuple(names)
+        if key not in self._plans:
+            plan = plan_muon(
+                self.spec,
+                [self._route_of[name] for name in names],
+                computations=self.computations,
+                layout=self._layout,
+                workers=self._workers,
+                reduces=self._gradients == "local",
+            )
+            waves = make_waves(plan, rank=self._rank, process_group=self._process_group)
+            self._plans[key] = plan, waves
+        return self._plans[key]
+
+    def _update_matrices(self, group: Group, fragments: Sequence[Fragment]) -> None:
+        plan, waves = self._planned([fragment.name for fragment in fragments])
+        step = MatrixStep(
+            plan=plan,
+            spec=self.spec,
+            computations=self.computations,
+            options=group,
+            fragments={fragment.name: fragment for fragment in fragments},
+            gradient=lambda piece: self._gradient_piece(plan.shares[piece.index].matrix, piece),
+            momentum=lambda piece: self._momentum_piece(plan.shares[piece.index].matrix, piece),
+            device=self._device,
         )
+        step.run(waves)
+        self._counts["newton_schulz_calls"] += sum(len(wave.positions) for wave in waves)
+        self._counts["bytes_sent"] += plan.bytes_sent(self._rank)
+        self._counts["bytes_floor"] += round(plan.bytes_floor())
+
+    def _gradient_piece(self, matrix: Matrix, piece: Piece) -> Tensor:
+        if self._reduced is not None and matrix in self._reduced:
+            return self._reduced[matrix][piece.start : piece.stop]
+        fragment = self._fragments[matrix.parameter]
+        gradient = fragment.gradient()
+        if gradient is None:
+            return torch.zeros(piece.numel, dtype=torch.float32, device=self._device)
+        begin = matrix.offset + piece.start - fragment.start
+        return gradient.narrow(0, begin, piece.numel).float()
+
+    def _momentum_piece(self, matrix: Matrix, piece: Piece) -> Tensor:
+        held = (matrix.offset + piece.start, matrix.offset + piece.stop)
+        return self._piece_state(matrix.parameter, "momentum", held)
+
+    def _reduce_gradients(self) -> None:
+        """Average the local gradients of each matrix at its owner, summed in the order of ranks."""
+        if self._gradients != "local" or self._workers == 1 or self._reduced is not None:
+            return
+        active = [f for group in self.param_groups for f in self._active(group)]
+        on_muon = [f.name for f in active if self._route_of[f.name].algorithm == "muon"]
+        plan, _ = self._planned(on_muon)
+        self._reduced = {}
+
+        def whole(piece: Piece) -> Tensor:
+            return self._gradient_piece(plan.shares[piece.index].matrix, piece)
+
+        def write(piece: Piece, out: Tensor) -> None:
+            out.copy_(whole(piece))
+
+        pending = []
+        for wave in plan.waves:
+            transfer = reduce_transfer(plan, wave, rank=self._rank, group=self._process_group)
+            pending.append((wave, transfer.start(write, dtype=torch.float32, device=self._device)))
+        for wave, arriving in pending:
+            received = {(source, piece.index): x for source, piece, x in arriving.wait()}
+            for index in wave:
+                if plan.shares[index].owner != self._rank:
+                    continue
+                matrix = plan.shares[index].matrix
+                received[self._rank, index] = whole(Piece(index, 0, matrix.numel))
+                total = received[0, index].clone()
+                for worker in range(1, self._workers):
+                    total.add_(received[worker, index])
+                self._reduced[matrix] = total.div_(self._workers)
+
+    def _forget_gradients(self) -> None:
+        self._reduced = None
+
+    def _gradient_tensors(self) -> tuple[list[Tensor], list[Tensor]]:
+        if self._reduced is None:
+            return super()._gradient_tensors()
+        everywhere = []
+        for group in self.param_groups:
+            if group["algorithm"] == "adamw":
+                gradients = [fragment.gradient() for fragment in self._active(group)]
+                everywhere += [gradient for gradient in gradients if gradient is not None]
+        return everywhere, list(self._reduced.values())
+
+    def _state_ranges(self, name: str, worker: int) -> list[Range]:
+        if self._route_of[name].algorithm != "muon":
+            return super()._state_ranges(name, worker)
+        ranges = []
+        for share in self.plan.shares:
+            if share.matrix.parameter == name:
+                start, stop = share.momentum[worker]
+                if start < stop:
+                    ranges.append((share.matrix.offset + start, share.matrix.offset + stop))
+        return ranges
+
+    def _state_like(self, name: str) -> Tensor:
+        if self._route_of[name].algorithm != "muon":
+            return super()._state_like(name)
+        return torch.empty(0, dtype=torch.float32, device=self._device)
 
 
-def _part(flat: Tensor, matrix: Matrix) -> Tensor:
-    return flat.narrow(0, matrix.offset, matrix.numel)
+def choose_computations(
+    spec: MuonSpec, routes: Sequence[Route], *, device: torch.device
+) -> dict[tuple[int, int], Computation]:
+    """Form and dtype for every shape of Muon's matrices on a device."""
+    shapes = dict.fromkeys(shape for route in routes for shape in route.matrix_shapes)
+    return {
+        (rows, columns): choose_computation(
+            rows,
+            columns,
+            num_steps=spec.num_steps,
+            device=device,
+            dtype=spec.ns_dtype,
+            form=spec.ns_form,
+        )
+        for rows, columns in shapes
+    }
+
+
+def plan_muon(
+    spec: MuonSpec,
+    routes: Sequence[Route],
+    *,
+    computations: Mapping[tuple[int, int], Computation],
+    layout: Layout,
+    workers: int,
+    reduces: bool,
+) -> Plan:
+    """Share Muon's matrices among workers.
+
+    Args:
+        spec: Its `exchange` decides about matrices that every worker holds whole.
+        routes: The parameters to plan for; those of AdamW are passed over.
+        computations: From `choose_computations`, for the costs.
+        layout: What each worker holds of each parameter.
+        workers: N.
+        reduces: Whether gradients are local and are averaged at the owners.
+    """
+    return make_plan(
+        [matrix for route in routes for matrix in route.matrices],
+        layout=layout,
+        workers=workers,
+        cost=lambda matrix: computations[matrix.rows, matrix.columns].flops,
+        result_bytes=lambda matrix: computations[matrix.rows, matrix.columns].dtype.itemsize,
+        share_whole=reduces or spec.exchange != "replicated",
+        reduces=reduces,
+    )
 
 
 def default_rules(*, include_router: bool) -> tuple[RouteRule, ...]:

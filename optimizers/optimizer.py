@@ -1,72 +1,36 @@
 """The optimizer object: named parameters, groups, and updates on whatever part of them is here.
 
-A worker holds a contiguous range of the flattened elements of every parameter: all of it, some
-rows, a flat slice, or nothing. That range is a `Fragment`. Everything elementwise (AdamW, momentum,
-weight decay) works on fragments as they are; state is kept and saved under the parameter's name.
+Everything elementwise (AdamW, momentum, weight decay) works on fragments as they are. State is kept
+and saved under the parameter's name.
 """
 
 from __future__ import annotations
 
+import hashlib
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 from torch.optim.adamw import adamw
 
+from optimizers.fragments import Fragment, agree_on_layout, own_fragment
 from optimizers.routing import Route
+from optimizers.sharding import Layout, Range
+from optimizers.state import NamedState, gather_state
 
 Group = dict[str, Any]
-
-
-@dataclass(frozen=True, eq=False)
-class Fragment:
-    """Elements `[start, stop)` of the flattened parameter `name`, as they lie on this worker.
-
-    Args:
-        name: The parameter.
-        start, stop: The range, in elements of the flattened logical parameter.
-        storage: The tensor in the optimizer's parameter group; its gradient is `storage.grad`.
-        offset: Where the range begins in the flattened storage.
-    """
-
-    name: str
-    start: int
-    stop: int
-    storage: Tensor
-    offset: int = 0
-
-    @property
-    def numel(self) -> int:
-        return self.stop - self.start
-
-    def weight(self) -> Tensor:
-        """`(numel,)`, a view."""
-        return self._view(self.storage.detach())
-
-    def gradient(self) -> Tensor | None:
-        """`(numel,)`, a view, or None when no gradient arrived."""
-        return None if self.storage.grad is None else self._view(self.storage.grad.detach())
-
-    def _view(self, tensor: Tensor) -> Tensor:
-        flat = local_tensor(tensor).view(-1)
-        return flat.narrow(0, self.offset, self.numel)
-
-
-def local_tensor(tensor: Tensor) -> Tensor:
-    """The part of a (possibly distributed) tensor that is on this worker."""
-    to_local = getattr(tensor, "to_local", None)
-    return tensor if to_local is None else to_local()
+Gradients = Literal["averaged", "local"]
 
 
 class NamedOptimizer(torch.optim.Optimizer):
     """One optimizer object whose groups, state and reports speak of parameters by name.
 
     A gradient that is `None` counts as zero, so that all workers take the same step whatever tokens
-    they saw. When any gradient is not finite, the whole step is skipped: weights and state stay
-    untouched and `counters["skipped_steps"]` rises.
+    they saw. When any gradient of any worker is not finite, the whole step is skipped on every
+    worker: weights and state stay untouched and `counters["skipped_steps"]` rises.
 
     Every group has `name`, `algorithm`, `lr`, `initial_lr` and `parameter_names`.
 
@@ -76,6 +40,9 @@ class NamedOptimizer(torch.optim.Optimizer):
         options: Group name -> the group's options, with `lr`.
     """
 
+    state_keys: Mapping[str, tuple[str, ...]] = {"adamw": ("exp_avg", "exp_avg_sq")}
+    """Algorithm -> the names of its elementwise state."""
+
     def __init__(
         self,
         named_parameters: Sequence[tuple[str, Tensor]],
@@ -84,14 +51,6 @@ class NamedOptimizer(torch.optim.Optimizer):
         options: Mapping[str, Group],
     ) -> None:
         self.routes = tuple(routes)
-        self.counters: dict[str, int] = {
-            "optimizer_steps": 0,
-            "skipped_steps": 0,
-            "newton_schulz_steps": 0,
-            "newton_schulz_calls": 0,
-            "bytes_sent": 0,
-            "bytes_floor": 0,
-        }
         by_name = dict(named_parameters)
         groups = []
         for group in dict.fromkeys(route.group for route in routes):
@@ -107,11 +66,65 @@ class NamedOptimizer(torch.optim.Optimizer):
                 }
             )
         super().__init__(groups, {})
-        self._fragments = {
-            name: Fragment(name, 0, parameter.numel(), parameter)
-            for name, parameter in named_parameters
-        }
-        self._state: dict[str, dict[str, Tensor]] = {}
+        self._route_of = {route.name: route for route in self.routes}
+        self._fragments = {name: own_fragment(name, p) for name, p in named_parameters}
+        self._state: NamedState = {}
+        self._updates = dict.fromkeys(self._fragments, 0)
+        self._skips = dict.fromkeys(self._fragments, 0)
+        self._counts = dict.fromkeys(("newton_schulz_calls", "bytes_sent", "bytes_floor"), 0)
+        self._process_group: dist.ProcessGroup | None = None
+        self._rank, self._workers = 0, 1
+        self._gradients: Gradients = "averaged"
+        self._verdict: Callable[[], bool] | None = None
+        self._layout: Layout = {name: ((f.start, f.stop),) for name, f in self._fragments.items()}
+
+    def bind(
+        self,
+        fragments: Sequence[Fragment] | None = None,
+        *,
+        process_group: dist.ProcessGroup | None = None,
+        gradients: Gradients = "averaged",
+        gradients_are_finite: Callable[[], bool] | None = None,
+    ) -> None:
+        """Tell the optimizer which workers there are and what this one holds. A collective call.
+
+        Needed once, before the first step, whenever a worker holds only parts of the parameters, or
+        the workers are to share Newton-Schulz work.
+
+        Args:
+            fragments: One for every parameter, empty ones included; by default the parameters
+                themselves, whole or (as distributed tensors) by rows.
+            process_group: The workers; by default all of them.
+            gradients: What stands in `.grad` of a matrix that every worker holds whole: the
+                `averaged` gradient, or this worker's `local` one, which the optimizer then reduces
+                to the matrix's owner instead of an all-reduce.
+            gradients_are_finite: Asked once a call of `step`, when the backend knows already; it
+                must answer the same on every worker. By default the optimizer looks for itself.
+
+        Raises:
+            ValueError: When fragments are missing, overlap or leave gaps, or when the workers
+                disagree about the model, the specification or the layout.
+        """
+        if self._state:
+            raise ValueError("bind the optimizer before its first step and before loading a state")
+        chosen = {f.name: f for f in fragments} if fragments is not None else self._fragments
+        if set(chosen) != set(self._fragments):
+            odd = sorted(set(chosen) ^ set(self._fragments))
+            raise ValueError(f"fragments must name every parameter once; check {', '.join(odd)}")
+        self._fragments = {name: chosen[name] for name in self._fragments}
+        self._process_group, self._gradients = process_group, gradients
+        self._verdict = gradients_are_finite
+        if dist.is_available() and dist.is_initialized():
+            self._rank = dist.get_rank(process_group)
+            self._workers = dist.get_world_size(process_group)
+        ordered = list(self._fragments.values())
+        self._require_agreement(repr([(r.name, r.shape, r.matrices) for r in self.routes]))
+        self._layout = agree_on_layout(ordered, group=process_group, workers=self._workers)
+        self._require_agreement(self._prepare())
+
+    def _prepare(self) -> str:
+        """Plan the work for the bound layout; returns what all workers must agree on."""
+        return repr(sorted(self._layout.items()))
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -120,50 +133,205 @@ class NamedOptimizer(torch.optim.Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        work = [(group, self._present(group)) for group in self.param_groups]
-        gradients = {
-            fragment.name: fragment.gradient() for _, present in work for fragment in present
-        }
-        if not _all_finite(gradient for gradient in gradients.values() if gradient is not None):
-            self.counters["skipped_steps"] += 1
-            return loss
+        work = [(group, self._active(group)) for group in self.param_groups]
+        self._reduce_gradients()
+        is_finite = self._are_finite() if self._verdict is None else self._verdict()
+        tally = self._updates if is_finite else self._skips
         for group, fragments in work:
+            for fragment in fragments:
+                tally[fragment.name] += 1
+            if not is_finite or not fragments:
+                continue
             if group["algorithm"] == "adamw":
-                self._update_elements(group, fragments, gradients)
+                self._update_elements(group, fragments)
             else:
-                self._update_matrices(group, fragments, gradients)
-        self.counters["optimizer_steps"] += 1
+                self._update_matrices(group, fragments)
+        self._forget_gradients()
         return loss
 
-    def _present(self, group: Group) -> list[Fragment]:
-        """The fragments of a group that are here and not empty."""
-        fragments = [self._fragments[name] for name in group["parameter_names"]]
-        return [fragment for fragment in fragments if fragment.numel]
+    @torch.no_grad()
+    def clip_gradients(self, max_norm: float) -> Tensor:
+        """Scale all raw gradients so that their global L2 norm is at most `max_norm`.
 
-    def _update_elements(
-        self,
-        group: Group,
-        fragments: Sequence[Fragment],
-        gradients: Mapping[str, Tensor | None],
-    ) -> None:
-        """AdamW by torch's own functional form, on fragments."""
-        weights = [fragment.weight() for fragment in fragments]
-        states = [
-            self._adamw_state(fragment, weight)
-            for fragment, weight in zip(fragments, weights, strict=True)
+        A collective call when gradients are sharded or local; the same formula as
+        `torch.nn.utils.clip_grad_norm_`.
+
+        Args:
+            max_norm: The bound; 0 or infinity only measures.
+
+        Returns:
+            The norm before clipping, a scalar tensor, equal on all workers.
+        """
+        self._reduce_gradients()
+        everywhere, here = self._gradient_tensors()
+        square = _sum_of_squares(here, device=self._device)
+        if self._has_parts:
+            dist.all_reduce(square, group=self._process_group)
+        norm = (square + _sum_of_squares(everywhere, device=self._device)).sqrt()
+        if 0.0 < max_norm < float("inf"):
+            factor = (max_norm / (norm + 1e-6)).clamp(max=1.0)  # as in clip_grad_norm_
+            for gradient in (*everywhere, *here):
+                gradient.mul_(factor.to(gradient.dtype))
+        return norm
+
+    @property
+    def counters(self) -> dict[str, int]:
+        """Counts since the start, loaded ones included.
+
+        `optimizer_steps` and `skipped_steps`; `newton_schulz_steps`, the optimizer steps in which
+        Newton-Schulz ran; `newton_schulz_calls`, the matrices orthogonalised on this worker;
+        `bytes_sent` by this worker for Muon's matrices, and `bytes_floor`, the least possible on
+        average over the workers.
+        """
+        matrices = [n for n, route in self._route_of.items() if route.algorithm == "muon"]
+        return {
+            "optimizer_steps": min(self._updates.values()),
+            "skipped_steps": min(self._skips.values()),
+            "newton_schulz_steps": min((self._updates[name] for name in matrices), default=0),
+            **self._counts,
+        }
+
+    def state_dict(self, *, to: int | None = None) -> dict[str, Any]:
+        """State by parameter name, in the parameter's logical shape, and the groups' options.
+
+        A collective call when state is sharded.
+
+        Args:
+            to: The only worker that gets the tensors; by default all of them.
+        """
+        state: dict[str, dict[str, Tensor]] = {}
+        for name, route in self._route_of.items():
+            if not self._updates[name]:
+                continue
+            entry = {
+                key: gather_state(
+                    self._state.get(name, {}).get(key, {}),
+                    ranges=[self._state_ranges(name, worker) for worker in range(self._workers)],
+                    shape=route.shape,
+                    like=self._state_like(name),
+                    rank=self._rank,
+                    group=self._process_group,
+                    to=to,
+                )
+                for key in self.state_keys[route.algorithm]
+            }
+            if to in (None, self._rank):
+                entry["step"] = torch.tensor(float(self._updates[name]))
+                state[name] = entry
+        groups = [
+            {key: value for key, value in group.items() if key != "params"}
+            for group in self.param_groups
         ]
-        if not weights:
+        return {"state": state, "param_groups": groups, "counters": self.counters}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Load what `state_dict` gave, under any number of workers and any layout.
+
+        Raises:
+            ValueError: When names or shapes are not those of this model.
+        """
+        for name, entry in state_dict["state"].items():
+            self._require_known(name, entry)
+        for name, entry in state_dict["state"].items():
+            like = self._state_like(name)
+            self._updates[name] = int(entry["step"])
+            self._state[name] = {
+                key: {
+                    (a, b): entry[key].reshape(-1)[a:b].to(like.device, like.dtype, copy=True)
+                    for a, b in self._state_ranges(name, self._rank)
+                }
+                for key in self.state_keys[self._route_of[name].algorithm]
+            }
+        saved = {group["name"]: group for group in state_dict["param_groups"]}
+        for group in self.param_groups:
+            group.update(
+                {k: value for k, value in saved.get(group["name"], {}).items() if k != "params"}
+            )
+        counters = state_dict.get("counters", {})
+        self._skips = dict.fromkeys(self._skips, int(counters.get("skipped_steps", 0)))
+        self._counts.update({key: int(counters.get(key, 0)) for key in self._counts})
+
+    # What subclasses add.
+
+    @abstractmethod
+    def _update_matrices(self, group: Group, fragments: Sequence[Fragment]) -> None:
+        """Update the fragments of a group whose algorithm is not AdamW."""
+
+    def _reduce_gradients(self) -> None:
+        """Average local gradients, where the optimizer does that; only once a step."""
+
+    def _forget_gradients(self) -> None:
+        """Drop what `_reduce_gradients` made."""
+
+    def _gradient_tensors(self) -> tuple[list[Tensor], list[Tensor]]:
+        """Gradients that every worker has in full, and those of which this worker has a part."""
+        everywhere: list[Tensor] = []
+        here: list[Tensor] = []
+        for group in self.param_groups:
+            for fragment in self._active(group):
+                gradient = fragment.gradient()
+                if gradient is not None and gradient.numel():
+                    whole = self._is_everywhere(fragment.name)
+                    (everywhere if whole else here).append(gradient)
+        return everywhere, here
+
+    def _state_ranges(self, name: str, worker: int) -> list[Range]:
+        """The ranges of the flattened parameter whose state a worker keeps."""
+        held = self._layout[name][worker]
+        return [held] if held[0] < held[1] else []
+
+    def _state_like(self, name: str) -> Tensor:
+        """A tensor with the dtype and device of the parameter's state."""
+        return self._fragments[name].weight()
+
+    # What subclasses use.
+
+    @property
+    def _device(self) -> torch.device:
+        return next(iter(self._fragments.values())).weight().device
+
+    @property
+    def _has_parts(self) -> bool:
+        """Whether a worker sees gradients that the others do not."""
+        return self._workers > 1 and (
+            self._gradients == "local"
+            or not all(self._is_everywhere(name) for name in self._fragments)
+        )
+
+    def _is_everywhere(self, name: str) -> bool:
+        return len(set(self._layout[name])) == 1
+
+    def _active(self, group: Group) -> list[Fragment]:
+        """The group's fragments whose storage the backend is stepping now, empty ones included."""
+        stepping = {id(parameter) for parameter in group["params"]}
+        fragments = [self._fragments[name] for name in group["parameter_names"]]
+        active = [fragment for fragment in fragments if id(fragment.storage) in stepping]
+        if len({id(fragment.storage) for fragment in active}) != len(stepping):
+            raise ValueError(
+                f"group {group['name']} holds tensors that are no parameter's storage: the backend "
+                "replaced them, so call bind() with the fragments after it did"
+            )
+        return active
+
+    def _update_elements(self, group: Group, fragments: Sequence[Fragment]) -> None:
+        """AdamW by torch's own functional form, on fragments."""
+        fragments = [fragment for fragment in fragments if fragment.numel]
+        if not fragments:
             return
+        weights = [fragment.weight() for fragment in fragments]
+        gradients = [fragment.gradient() for fragment in fragments]
+        # The functional form counts the step itself.
+        done = [float(self._updates[fragment.name] - 1) for fragment in fragments]
         adamw(
             weights,
             [
-                _or_zero(gradients[fragment.name], like=weight)
-                for fragment, weight in zip(fragments, weights, strict=True)
+                torch.zeros_like(weight) if gradient is None else gradient
+                for weight, gradient in zip(weights, gradients, strict=True)
             ],
-            [state["exp_avg"] for state in states],
-            [state["exp_avg_sq"] for state in states],
+            [self._piece_state(f.name, "exp_avg", (f.start, f.stop)) for f in fragments],
+            [self._piece_state(f.name, "exp_avg_sq", (f.start, f.stop)) for f in fragments],
             [],
-            [state["step"] for state in states],
+            list(torch.tensor(done, device=weights[0].device).unbind()),
             fused=True,
             amsgrad=False,
             maximize=False,
@@ -174,88 +342,61 @@ class NamedOptimizer(torch.optim.Optimizer):
             eps=group["epsilon"],
         )
 
-    def _adamw_state(self, fragment: Fragment, weight: Tensor) -> dict[str, Tensor]:
-        if fragment.name not in self._state:
-            self._state[fragment.name] = {
-                "step": torch.zeros((), dtype=torch.float32, device=weight.device),
-                "exp_avg": torch.zeros_like(weight),
-                "exp_avg_sq": torch.zeros_like(weight),
-            }
-        return self._state[fragment.name]
+    def _piece_state(self, name: str, key: str, held: Range) -> Tensor:
+        """The state of a range of a flattened parameter, zero at first: `(stop - start,)`."""
+        pieces = self._state.setdefault(name, {}).setdefault(key, {})
+        if held not in pieces:
+            like = self._state_like(name)
+            pieces[held] = torch.zeros(held[1] - held[0], dtype=like.dtype, device=like.device)
+        return pieces[held]
 
-    @abstractmethod
-    def _update_matrices(
-        self,
-        group: Group,
-        fragments: Sequence[Fragment],
-        gradients: Mapping[str, Tensor | None],
-    ) -> None:
-        """Update the fragments of a group whose algorithm is not AdamW."""
+    def _are_finite(self) -> bool:
+        """One pass, one synchronisation: the largest magnitude is finite where all elements are."""
+        everywhere, here = self._gradient_tensors()
+        bad = torch.zeros((), dtype=torch.float32, device=self._device)
+        if everywhere or here:
+            largest = torch._foreach_norm([*everywhere, *here], ord=float("inf"))
+            finite = torch.isfinite(torch.stack([value.float() for value in largest])).all()
+            bad = 1.0 - finite.float()
+        if self._has_parts:
+            dist.all_reduce(bad, op=dist.ReduceOp.MAX, group=self._process_group)
+        return not bool(bad)
 
-    def state_dict(self) -> dict[str, Any]:
-        """State by parameter name, in the parameter's logical shape, and the groups' options."""
-        shapes = {route.name: route.shape for route in self.routes}
-        state = {
-            name: {
-                key: value.detach().clone().view(shapes[name] if value.ndim else ())
-                for key, value in entry.items()
-            }
-            for name, entry in self._state.items()
-        }
-        groups = [
-            {key: value for key, value in group.items() if key != "params"}
-            for group in self.param_groups
-        ]
-        return {"state": state, "param_groups": groups, "counters": dict(self.counters)}
-
-    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Load what `state_dict` gave.
-
-        Raises:
-            ValueError: When names or shapes are not those of this model.
-        """
-        shapes = {route.name: route.shape for route in self.routes}
-        for name, entry in state_dict["state"].items():
-            if name not in shapes:
-                raise ValueError(
-                    f"the optimizer state names {name}, which this model does not have"
-                )
-            for key, value in entry.items():
-                if value.ndim and tuple(value.shape) != shapes[name]:
-                    raise ValueError(
-                        f"the state {key} of {name} has shape {tuple(value.shape)}, the parameter "
-                        f"{shapes[name]}: load a checkpoint of the same model"
-                    )
-        self._state = {
-            name: {
-                key: value.detach()
-                .clone()
-                .to(self._fragments[name].storage.device)
-                .view(-1 if value.ndim else ())
-                for key, value in entry.items()
-            }
-            for name, entry in state_dict["state"].items()
-        }
-        saved = {group["name"]: group for group in state_dict["param_groups"]}
-        for group in self.param_groups:
-            group.update(
-                {
-                    key: value
-                    for key, value in saved.get(group["name"], {}).items()
-                    if key != "params"
-                }
+    def _require_agreement(self, content: str) -> None:
+        """Raise unless all workers pass the same content."""
+        if self._workers == 1:
+            return
+        digest = hashlib.sha256(content.encode()).digest()
+        mine = torch.tensor(list(digest), dtype=torch.uint8, device=self._device)
+        everyone = [torch.empty_like(mine) for _ in range(self._workers)]
+        dist.all_gather(everyone, mine, group=self._process_group)
+        other = [w for w, theirs in enumerate(everyone) if not torch.equal(theirs, mine)]
+        if other:
+            raise ValueError(
+                f"worker {self._rank} and workers {other} disagree about the parameters, the "
+                "optimizer or who holds what: start all workers with the same study"
             )
-        self.counters.update(state_dict.get("counters", {}))
+
+    def _require_known(self, name: str, entry: Mapping[str, Tensor]) -> None:
+        if name not in self._route_of:
+            raise ValueError(f"the optimizer state names {name}, which this model does not have")
+        shape = self._route_of[name].shape
+        keys = self.state_keys[self._route_of[name].algorithm]
+        if set(entry) != {*keys, "step"}:
+            raise ValueError(
+                f"the optimizer state of {name} has {sorted(entry)} and needs {sorted(keys)} and "
+                "step: it was saved by another optimizer"
+            )
+        for key in keys:
+            if tuple(entry[key].shape) != shape:
+                raise ValueError(
+                    f"the state {key} of {name} has shape {tuple(entry[key].shape)}, the parameter "
+                    f"{shape}: load a checkpoint of the same model"
+                )
 
 
-def _all_finite(gradients: Iterable[Tensor]) -> bool:
-    """One pass and one synchronisation: the largest magnitude is finite where all elements are."""
-    present = [gradient for gradient in gradients if gradient.numel()]
-    if not present:
-        return True
-    largest = torch._foreach_norm(present, ord=float("inf"))
-    return bool(torch.isfinite(torch.stack([value.float() for value in largest])).all())
-
-
-def _or_zero(gradient: Tensor | None, *, like: Tensor) -> Tensor:
-    return torch.zeros_like(like) if gradient is None else gradient
+def _sum_of_squares(tensors: Sequence[Tensor], *, device: torch.device) -> Tensor:
+    if not tensors:
+        return torch.zeros((), dtype=torch.float32, device=device)
+    norms = torch._foreach_norm(list(tensors), dtype=torch.float32)
+    return torch.stack(norms).square().sum()

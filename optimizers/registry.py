@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from optimizers import adamw, muon, torch_muon
+from optimizers import adamw, muon, muon_spec, torch_muon
 from optimizers.optimizer import NamedOptimizer
 from optimizers.routing import Route
 from optimizers.spec import OptimizerSpec
@@ -31,7 +31,7 @@ class OptimizerEntry:
 
 REGISTRY: dict[str, OptimizerEntry] = {
     "adamw": OptimizerEntry(adamw.AdamWSpec, adamw.route, adamw.build),
-    "muon": OptimizerEntry(muon.MuonSpec, muon.route, muon.build),
+    "muon": OptimizerEntry(muon_spec.MuonSpec, muon.route, muon.build),
     "torch_muon": OptimizerEntry(torch_muon.TorchMuonSpec, torch_muon.route, torch_muon.build),
 }
 

@@ -11,8 +11,9 @@ from torch import Tensor
 from torch.optim._muon import muon
 
 from optimizers.adamw import adamw_options
+from optimizers.fragments import Fragment
 from optimizers.muon import default_rules
-from optimizers.optimizer import Fragment, Group, NamedOptimizer
+from optimizers.optimizer import Group, NamedOptimizer
 from optimizers.routing import Route, RouteRule, route_parameters
 from optimizers.spec import OptimizerSpec
 
@@ -59,25 +60,33 @@ class TorchMuonSpec(OptimizerSpec):
 class TorchMuon(NamedOptimizer):
     """The functional form of `torch.optim.Muon`; expert tensors are passed as their matrices."""
 
-    def _update_matrices(
-        self,
-        group: Group,
-        fragments: Sequence[Fragment],
-        gradients: Mapping[str, Tensor | None],
-    ) -> None:
-        routes = {route.name: route for route in self.routes}
+    state_keys: Mapping[str, tuple[str, ...]] = {
+        **NamedOptimizer.state_keys,
+        "muon": ("momentum",),
+    }
+
+    def _prepare(self) -> str:
+        if not all(self._is_everywhere(name) for name in self._fragments):
+            raise ValueError(
+                "torch.optim.Muon needs whole matrices on every worker: use backend ddp, or the "
+                "optimizer kind muon"
+            )
+        return super()._prepare()
+
+    def _update_matrices(self, group: Group, fragments: Sequence[Fragment]) -> None:
         weights: list[Tensor] = []
         raw: list[Tensor] = []
         momenta: list[Tensor] = []
         for fragment in fragments:
-            weight, gradient = fragment.weight(), gradients[fragment.name]
-            entry = self._state.setdefault(fragment.name, {})
-            momentum = entry.setdefault("momentum", torch.zeros_like(weight))
+            route = self._route_of[fragment.name]
+            weight, gradient = fragment.weight(), fragment.gradient()
+            held = (0, fragment.numel)
+            momentum = self._piece_state(fragment.name, "momentum", held)
             gradient = torch.zeros_like(weight) if gradient is None else gradient
-            swapped = routes[fragment.name].matrices[0].input_first
-            *_, rows, columns = routes[fragment.name].shape
+            *_, rows, columns = route.shape
             for parts, flat in ((weights, weight), (raw, gradient), (momenta, momentum)):
                 batch = flat.view(-1, rows, columns)
+                swapped = route.matrices[0].input_first
                 parts.extend((batch.mT if swapped else batch).unbind())
         muon(
             weights,
@@ -93,8 +102,7 @@ class TorchMuon(NamedOptimizer):
             adjust_lr_fn=_ADJUST_LR[group["scale"]],
             has_complex=False,
         )
-        self.counters["newton_schulz_calls"] += len(weights)
-        self.counters["newton_schulz_steps"] += 1
+        self._counts["newton_schulz_calls"] += len(weights)
 
 
 def route(spec: TorchMuonSpec, named_shapes: Sequence[tuple[str, tuple[int, ...]]]) -> list[Route]:

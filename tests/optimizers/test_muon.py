@@ -10,7 +10,7 @@ from torch.nn import Parameter
 from torch.optim import _muon
 
 from optimizers import Muon, MuonSpec, TorchMuonSpec, build_optimizer, orthogonalize
-from optimizers.muon import update_scale
+from optimizers.muon_spec import update_scale
 
 SHAPES = {
     "embedding.weight": (30, 8),
@@ -288,7 +288,7 @@ def test_the_state_is_keyed_by_name_in_the_shape_of_the_parameter() -> None:
     train(optimizer, named, steps=1)
     state = optimizer.state_dict()["state"]
     assert set(state) == set(named)
-    assert set(state["layers.0.experts.up"]) == {"momentum"}
+    assert set(state["layers.0.experts.up"]) == {"step", "momentum"}
     assert set(state["head.weight"]) == {"step", "exp_avg", "exp_avg_sq"}
     assert state["layers.0.experts.up"]["momentum"].shape == (4, 8, 20)
 

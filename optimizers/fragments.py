@@ -1,0 +1,95 @@
+"""What a worker holds of a parameter: a contiguous range of its flattened elements."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.distributed.tensor import DTensor
+
+from optimizers.sharding import Layout, Range
+
+
+@dataclass(frozen=True, eq=False)
+class Fragment:
+    """Elements `[start, stop)` of the flattened parameter `name`, as they lie on this worker.
+
+    A worker that holds nothing of a parameter still has an (empty) fragment of it, which says in
+    which storage, and so in which step of the backend, the parameter is updated.
+
+    Args:
+        name: The parameter.
+        start, stop: The range, in elements of the flattened logical parameter.
+        storage: The tensor in the optimizer's parameter group; its gradient is `storage.grad`.
+        offset: Where the range begins in the flattened storage.
+    """
+
+    name: str
+    start: int
+    stop: int
+    storage: Tensor
+    offset: int = 0
+
+    @property
+    def numel(self) -> int:
+        return self.stop - self.start
+
+    def weight(self) -> Tensor:
+        """`(numel,)`, a view."""
+        return self._view(self.storage)
+
+    def gradient(self) -> Tensor | None:
+        """`(numel,)`, a view, or None when no gradient arrived."""
+        return None if self.storage.grad is None else self._view(self.storage.grad)
+
+    def _view(self, tensor: Tensor) -> Tensor:
+        flat = _local(tensor).detach().view(-1)
+        return flat.narrow(0, self.offset, self.numel)
+
+
+def own_fragment(name: str, parameter: Tensor) -> Fragment:
+    """What this worker holds of a parameter that is its own storage: all of it, or its rows.
+
+    Raises:
+        ValueError: For a distributed tensor that is cut otherwise than by rows.
+    """
+    if not isinstance(parameter, DTensor):
+        return Fragment(name, 0, parameter.numel(), parameter)
+    mesh, placement = parameter.device_mesh, parameter.placements[0]
+    if mesh.ndim != 1 or not (placement.is_replicate() or placement.is_shard(0)):
+        raise ValueError(
+            f"parameter {name} is distributed as {parameter.placements} over a mesh of {mesh.ndim} "
+            "dimensions: only rows over one dimension, Shard(0), are supported"
+        )
+    if placement.is_replicate():
+        return Fragment(name, 0, parameter.numel(), parameter)
+    block = math.ceil(parameter.shape[0] / mesh.size()) * math.prod(parameter.shape[1:])
+    start = min(parameter.numel(), mesh.get_local_rank() * block)
+    return Fragment(name, start, start + _local(parameter).numel(), parameter)
+
+
+def agree_on_layout(
+    fragments: Sequence[Fragment], *, group: dist.ProcessGroup | None, workers: int
+) -> Layout:
+    """Every worker's ranges, exchanged. All workers pass their fragments in the same order."""
+    own = [(fragment.start, fragment.stop) for fragment in fragments]
+    if workers == 1:
+        return {f.name: (held,) for f, held in zip(fragments, own, strict=True)}
+    device = _local(fragments[0].storage).device
+    mine = torch.tensor(own, dtype=torch.int64, device=device)
+    everyone = [torch.empty_like(mine) for _ in range(workers)]
+    dist.all_gather(everyone, mine, group=group)
+    by_worker: list[list[Range]] = [[(a, b) for a, b in ranges.tolist()] for ranges in everyone]
+    return {
+        fragment.name: tuple(ranges[i] for ranges in by_worker)
+        for i, fragment in enumerate(fragments)
+    }
+
+
+def _local(tensor: Tensor) -> Tensor:
+    """The part of a (possibly distributed) tensor that is on this worker."""
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor

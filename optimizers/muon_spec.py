@@ -1,0 +1,109 @@
+"""The specification of Muon."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from optimizers.coefficients import SCHEDULES, find_schedule
+from optimizers.newton_schulz import DtypeChoice, FormChoice
+from optimizers.routing import MatrixSplit, RouteRule
+from optimizers.spec import OptimizerSpec
+
+Scale = Literal["original", "match_rms", "spectral", "none"]
+
+# The seed study runs its auxiliary AdamW at a tenth of Muon's rate.
+_AUXILIARY_LR_RATIO = 0.1
+
+
+class MuonSpec(OptimizerSpec):
+    """Muon (Jordan 2024) for matrices, AdamW for embeddings, head, norms, biases and the router."""
+
+    kind: Literal["muon"] = "muon"
+    momentum: float = Field(default=0.95, ge=0.0, lt=1.0, description="Decay mu of the momentum.")
+    momentum_kind: Literal["ema", "heavy_ball"] = Field(
+        default="ema",
+        description="ema: M <- mu M + (1 - mu) G. heavy_ball: M <- mu M + G (the same direction).",
+    )
+    nesterov: bool = Field(
+        default=True, description="Orthogonalise mu M + (1 - mu) G instead of the momentum M."
+    )
+    num_steps: int = Field(default=5, ge=1, le=50, description="Newton-Schulz steps.")
+    schedule: str = Field(
+        default="jordan", description=f"Newton-Schulz coefficients: {', '.join(SCHEDULES)}."
+    )
+    scale: Scale = Field(
+        default="original",
+        description="Factor on an (m, n) update: original sqrt(max(1, m/n)), match_rms "
+        "0.2 sqrt(max(m, n)), spectral sqrt(m/n), none 1.",
+    )
+    weight_decay: float = Field(
+        default=0.1,
+        ge=0.0,
+        description="Decoupled decay of the matrices per unit of learning rate.",
+    )
+    ns_dtype: DtypeChoice = Field(
+        default="auto", description="Dtype of the Newton-Schulz products; auto asks the hardware."
+    )
+    ns_form: FormChoice = Field(
+        default="auto", description="Form of the iteration; auto takes the fewest operations."
+    )
+    batch_invariant: bool = Field(
+        default=False,
+        description="Orthogonalise matrices one by one: the same bits under any sharding, slow.",
+    )
+    include_router: bool = Field(default=False, description="Give the MoE router to Muon as well.")
+    routes: tuple[RouteRule, ...] = Field(
+        default=(), description="Rules tried before the default ones; each must match something."
+    )
+    splits: tuple[MatrixSplit, ...] = Field(
+        default=(), description="Fused weights that are several matrices (QKV, heads)."
+    )
+    input_first: tuple[str, ...] = Field(
+        default=("*.experts.*",),
+        description="Patterns of weights stored as (inputs, outputs): the scale by shape takes "
+        "m = outputs and n = inputs for every weight.",
+    )
+    exchange: Literal["auto", "replicated", "owner"] = Field(
+        default="auto",
+        description="How workers share the work when each holds whole matrices: replicated (each "
+        "computes all), owner (each computes its share), auto.",
+    )
+    aux_lr: float | None = Field(
+        default=None,
+        gt=0.0,
+        description="Learning rate of the AdamW part; default a tenth of lr, as in the seed study.",
+    )
+    aux_beta1: float = Field(default=0.9, ge=0.0, lt=1.0, description="AdamW part: beta1.")
+    aux_beta2: float = Field(default=0.95, ge=0.0, lt=1.0, description="AdamW part: beta2.")
+    aux_epsilon: float = Field(default=1e-8, gt=0.0, description="AdamW part: epsilon.")
+    aux_weight_decay: float = Field(
+        default=0.1, ge=0.0, description="AdamW part: decoupled weight decay of its matrices."
+    )
+
+    @model_validator(mode="after")
+    def _schedule_is_long_enough(self) -> MuonSpec:
+        find_schedule(self.schedule).steps(self.num_steps)
+        return self
+
+    @property
+    def auxiliary_lr(self) -> float:
+        """The AdamW part's learning rate, with the default resolved."""
+        return self.lr * _AUXILIARY_LR_RATIO if self.aux_lr is None else self.aux_lr
+
+
+def update_scale(scale: Scale, *, outputs: int, inputs: int) -> float:
+    """The factor on the orthogonalised update of a weight with `m` outputs and `n` inputs.
+
+    `original` (Jordan 2024), `match_rms` (Moonshot, arXiv 2502.16982: AdamW's root mean square of
+    about 0.2), `spectral` (Bernstein 2025), `none`.
+    """
+    if scale == "original":
+        return math.sqrt(max(1.0, outputs / inputs))
+    if scale == "match_rms":
+        return 0.2 * math.sqrt(max(outputs, inputs))
+    if scale == "spectral":
+        return math.sqrt(outputs / inputs)
+    return 1.0
