@@ -2,7 +2,8 @@
 
 The file is a CSV with a header and one row a run. Required columns: `variant`, `seed`, `value`.
 Optional: `outcome` (completed, diverged, stopped, failed, out_of_memory), `diverged_at_step`,
-and `initial_sha256` with `batches_sha256`, which prove that two runs of a seed are a pair.
+`initial_sha256` with `batches_sha256`, which prove that two runs of a seed are a pair, and `phase`:
+rows of the tuning phase, on whose seeds the hyperparameters were chosen, are not read.
 """
 
 import csv
@@ -11,26 +12,68 @@ import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from rich import box
-from rich.console import Group, RenderableType
-from rich.table import Table
-from rich.text import Text
+from pydantic import ValidationError
 
-from harness.analysis import Analysis, AnalysisSettings, Comparison, VariantSummary
+from harness.analysis import Analysis, AnalysisSettings, analyse
+from harness.analysis_table import VERDICT_STYLES, render
 from harness.errors import UserError
+from harness.mistakes import describe
 from harness.result_table import OUTCOMES, ResultRow
-from harness.sentences import bracket, decimals_for, interval_decimals, p_value
+from harness.stats.pairing import Pairing
+
+__all__ = ["VERDICT_STYLES", "check_holes", "compare_file", "read_results", "render"]
 
 REQUIRED_COLUMNS = ("variant", "seed", "value")
-OPTIONAL_COLUMNS = ("outcome", "initial_sha256", "batches_sha256", "diverged_at_step")
+OPTIONAL_COLUMNS = (
+    "outcome",
+    "initial_sha256",
+    "batches_sha256",
+    "diverged_at_step",
+    "phase",
+)
 MAXIMUM_SHOWN_MISTAKES = 20
 
-VERDICT_STYLES = {
-    "better": "bold green",
-    "worse": "bold red",
-    "equivalent": "bold cyan",
-    "inconclusive": "yellow",
-}
+PHASES = ("tuning", "confirmation")
+
+
+def compare_file(
+    path: Path,
+    *,
+    baseline: str | None = None,
+    alpha: float = 0.05,
+    pairing: Pairing = "auto",
+    margin: float | None = None,
+    looks: Sequence[int] = (),
+    target: float | None = None,
+) -> Analysis:
+    """Reads, checks and analyses a CSV: all of `optbench compare` but the printing.
+
+    Args:
+        baseline: may be left out if the table has one variant only (then a target is needed).
+        margin: smallest difference that matters, in the unit of the values; None: no equivalence.
+        looks: numbers of seeds fixed before the first run; empty: one look at all of them.
+        target: each variant's mean is tested for being below it, one-sided.
+
+    Raises:
+        UserError: every mistake of the options, or every mistake of the file.
+    """
+    rows = read_results(path)
+    names = list(dict.fromkeys(row.variant for row in rows))
+    if baseline is None and len(names) > 1:
+        raise UserError(f"--baseline is missing: choose one of {', '.join(names)}")
+    try:
+        settings = AnalysisSettings(
+            baseline=names[0] if baseline is None else baseline,
+            alpha=alpha,
+            pairing=pairing,
+            margin_nats=margin,
+            looks=tuple(looks),
+            target=target,
+        )
+    except ValidationError as error:
+        raise UserError("; ".join(describe(error, AnalysisSettings))) from None
+    check_holes(rows, settings)
+    return analyse(rows, settings)
 
 
 def read_results(path: Path) -> list[ResultRow]:
@@ -47,6 +90,8 @@ def read_results(path: Path) -> list[ResultRow]:
             reader = csv.DictReader(file, restkey="", restval="", skipinitialspace=True)
             _check_header(path, reader.fieldnames)
             for record in reader:
+                if _is_tuning(record, line=reader.line_num, mistakes=mistakes):
+                    continue
                 row = _row(record, line=reader.line_num, mistakes=mistakes)
                 if row is None:
                     continue
@@ -68,7 +113,7 @@ def read_results(path: Path) -> list[ResultRow]:
     if mistakes:
         raise UserError("\n  ".join(_shown(path, mistakes)))
     if not rows:
-        raise UserError(f"{path} has a header and no results: add one row a run")
+        raise UserError(f"{path} has no results to compare: add one row a run")
     return rows
 
 
@@ -136,6 +181,13 @@ def _row(record: dict[str, str], *, line: int, mistakes: list[str]) -> ResultRow
     )
 
 
+def _is_tuning(record: dict[str, str], *, line: int, mistakes: list[str]) -> bool:
+    phase = (record.get("phase") or "confirmation").strip()
+    if phase not in PHASES:
+        mistakes.append(f"line {line}: phase {phase!r} is not known: use {' or '.join(PHASES)}")
+    return phase == "tuning"
+
+
 def _whole_number(text: str, *, name: str, line: int, mistakes: list[str]) -> int | None:
     try:
         return int(text)
@@ -169,7 +221,8 @@ def check_holes(rows: Sequence[ResultRow], settings: AnalysisSettings) -> None:
 
     A missing row may be a run that diverged and was left out, which would flatter its variant.
     Wholly different seeds on the two sides are no holes, nor is anything once the user has said
-    that the runs are unpaired.
+    that the runs are unpaired. With looks, a variant may end early: the first seeds of the
+    baseline are then no hole.
 
     Raises:
         UserError: with every hole.
@@ -183,6 +236,9 @@ def check_holes(rows: Sequence[ResultRow], settings: AnalysisSettings) -> None:
     mistakes = []
     for name, own in seeds.items():
         if own.isdisjoint(base):
+            continue
+        shorter = min(len(own), len(base))
+        if settings.looks and sorted(own)[:shorter] == sorted(base)[:shorter]:
             continue
         for holder, lacking, other in (
             (name, base - own, settings.baseline),
@@ -202,94 +258,3 @@ def check_holes(rows: Sequence[ResultRow], settings: AnalysisSettings) -> None:
                 ]
             )
         )
-
-
-def render(analysis: Analysis) -> RenderableType:
-    """The analysis for a terminal of 80 columns: verdicts first, then what they rest on."""
-    parts: list[RenderableType] = [
-        _verdicts(analysis.comparisons),
-        _variants_table(analysis.variants, analysis.settings.alpha),
-        _comparisons_table(analysis.comparisons),
-        *_notes(analysis),
-    ]
-    return Group(*parts)
-
-
-def _verdicts(comparisons: Sequence[Comparison]) -> Text:
-    text = Text()
-    for comparison in comparisons:
-        text.append(f"{comparison.verdict:<13}", style=VERDICT_STYLES[comparison.verdict])
-        text.append(comparison.sentence + "\n")
-    return text
-
-
-def _table(title: str) -> Table:
-    return Table(title=title, title_justify="left", box=box.SIMPLE, padding=(0, 1), pad_edge=False)
-
-
-def _variants_table(summaries: Sequence[VariantSummary], alpha: float) -> Table:
-    table = _table("Variants: final loss over seeds")
-    table.add_column("variant", overflow="fold")
-    for heading in ("seeds", "mean", "sd", f"{100 * (1 - alpha):.4g} % interval", "median"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("outcomes", overflow="fold")
-    for summary in summaries:
-        places = decimals_for(summary.sd)
-        table.add_row(
-            summary.variant,
-            str(summary.n),
-            _number(summary.mean, places),
-            _number(summary.sd, places),
-            bracket(summary.interval, signed=False) or "-",
-            _number(summary.median, places),
-            ", ".join(f"{n} {word}" for word, n in summary.outcomes.items() if n),
-        )
-    return table
-
-
-def _comparisons_table(comparisons: Sequence[Comparison]) -> Table:
-    table = _table("Comparisons with the baseline")
-    table.add_column("variant", overflow="fold")
-    for heading in ("difference", "p", "Holm", "exact p", "d_z", "g_av", "A12"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    for comparison in comparisons:
-        places = interval_decimals(comparison.interval)
-        table.add_row(
-            comparison.variant,
-            _number(comparison.mean_difference, places, sign="+"),
-            _short_p(comparison.p),
-            _short_p(comparison.p_holm),
-            _short_p(comparison.exact_p),
-            _number(comparison.effects.d_z, 2, sign="+"),
-            _number(comparison.effects.hedges_g_av, 2, sign="+"),
-            _number(comparison.effects.a12, 2),
-        )
-    return table
-
-
-def _notes(analysis: Analysis) -> Iterator[Text]:
-    for note in analysis.notes:
-        yield Text(f"- {note}")
-    said: dict[str, list[str]] = {}
-    for comparison in analysis.comparisons:
-        for line in _about(comparison):
-            said.setdefault(line, []).append(comparison.variant)
-    for line, names in said.items():
-        yield Text(f"- {', '.join(names)}: {line}")
-
-
-def _about(comparison: Comparison) -> Iterator[str]:
-    yield f"{comparison.test}; {comparison.pairing_reason}"
-    least = f"{comparison.minimum_exact_p:.2g}"
-    yield f"the smallest exact p that {comparison.n} seeds can give is {least}"
-    yield from comparison.notes
-    if comparison.mean_difference is None:
-        yield f"rates of divergence differ with {p_value(comparison.divergence_p)}"
-
-
-def _number(value: float | None, places: int, *, sign: str = "") -> str:
-    return "-" if value is None else f"{value:{sign}.{places}f}"
-
-
-def _short_p(p: float) -> str:
-    return p_value(p).removeprefix("p = ").removeprefix("p ").replace(" ", "")

@@ -181,7 +181,8 @@ def _disagreements(study: Study) -> list[str]:
         mistakes.append(f"variants: names used more than once: {repeated}: rename one of each")
     if study.analysis.baseline not in names:
         mistakes.append(
-            f"analysis.baseline: {study.analysis.baseline!r} is not a variant: choose one of {names}"
+            f"analysis.baseline: {study.analysis.baseline!r} is not a variant: "
+            f"choose one of {names}"
         )
     training, workers = study.training, study.resources.workers
     share = workers * training.accumulation_steps
@@ -190,11 +191,6 @@ def _disagreements(study: Study) -> list[str]:
         mistakes.append(
             f"training.batch_size: {training.batch_size} is not a multiple of workers x "
             f"accumulation_steps ({workers} x {training.accumulation_steps}): try {nearest}"
-        )
-    if training.evaluation_windows < workers:
-        mistakes.append(
-            f"training.evaluation_windows: {training.evaluation_windows} is less than the "
-            f"{workers} workers that share them: use at least {workers}"
         )
     return mistakes
 

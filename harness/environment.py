@@ -12,7 +12,7 @@ def collect() -> dict[str, Any]:
     """What `environment.json` holds; takes a second or two (torch asks the system's own tools)."""
     from torch.utils import collect_env
 
-    info = collect_env.get_env_info()
+    info = collect_env.get_env_info()  # type: ignore[no-untyped-call]
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import resource
+import sys
 import time
 from contextlib import suppress
 from dataclasses import dataclass
@@ -13,7 +15,6 @@ from torch import Tensor
 
 from harness.backends import Backend
 from harness.data import TokenDataset
-
 
 # Small enough for any model whose training micro-batch fits; a constant, so that the sums do not
 # depend on the number of workers.
@@ -127,8 +128,8 @@ def peak_memory_bytes(device: torch.device) -> int:
     try:
         lines = Path("/proc/self/status").read_text().splitlines()
     except OSError:
-        import psutil
-
-        return int(psutil.Process().memory_info().rss)
+        # Not Linux: the peak since the process began, in kilobytes (in bytes on macOS).
+        scale = 1 if sys.platform == "darwin" else 1024
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale
     (peak,) = (line for line in lines if line.startswith("VmHWM"))
     return int(peak.split()[1]) * 1024

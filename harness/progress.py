@@ -84,7 +84,7 @@ class Progress:
         if self.live is None and (left := self.seconds_left()) is not None:
             line += f"; about {duration(left)} left"
         style = None if outcome.outcome == "completed" else "yellow"
-        self.console.print(Text(line, style=style or ""))
+        self.console.print(Text(line, style=style or ""), soft_wrap=True)
 
     @property
     def total(self) -> int:

@@ -7,8 +7,8 @@ runs/<study>/
   analysis.json  report/
 ```
 
-A file appears complete or not at all (temporary name, fsync, rename); `reports.jsonl` grows by whole
-lines. JSON only; nothing is ever unpickled.
+A file appears complete or not at all (temporary name, fsync, rename); `reports.jsonl` grows by
+whole lines. JSON only; nothing is ever unpickled.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Report(Record):
     step: int = Field(description="optimizer steps done")
     tokens: int = Field(description="training tokens seen, over all workers")
     train_loss: float | None = Field(
-        description="mean cross-entropy of the steps since the last report; null: non-finite or none"
+        description="mean cross-entropy of the steps since the last report; null: non-finite"
     )
     validation_loss: float | None = Field(description="cross-entropy; null: non-finite")
     validation_accuracy: float = Field(description="share of next tokens predicted exactly")

@@ -2,6 +2,7 @@
 
 import math
 
+from harness.stats.equivalence import EquivalenceTest
 from harness.stats.intervals import Interval
 from harness.stats.verdict import Verdict
 
@@ -48,10 +49,12 @@ def comparison_sentence(
     difference: float | None,
     interval: Interval | None,
     adjusted_p: float,
+    correction: str,
     test: str,
     n: int,
     paired: bool,
     fragile: bool,
+    equivalence: EquivalenceTest | None = None,
 ) -> str:
     """`muon is better than adamw: -0.31 nats [-0.35, -0.27], p = 0.0004 (Holm), 5 paired seeds`."""
     if difference is None:
@@ -62,4 +65,26 @@ def comparison_sentence(
     seeds = f"{n} {'paired' if paired else 'unpaired'} seeds"
     end = " (fragile)" if fragile else ""
     claim = f"{variant} {VERDICT_WORDS[verdict]} {baseline}"
-    return f"{claim}: {size}, {p_value(adjusted_p)} (Holm), {seeds}{end}"
+    support = f"{p_value(adjusted_p)} ({correction})"
+    if verdict == "equivalent" and equivalence is not None:
+        support = f"{p_value(equivalence.p)} (TOST within {equivalence.margin:.3g})"
+    return f"{claim}: {size}, {support}, {seeds}{end}"
+
+
+def target_sentence(
+    *,
+    variant: str,
+    target: float,
+    below: bool,
+    mean: float | None,
+    upper_bound: float | None,
+    adjusted_p: float,
+    n: int,
+) -> str:
+    """`muon is below 3.28: mean 3.2784, upper bound 3.2791, p = 0.0053 (Holm), 7 seeds`."""
+    claim = f"{variant} is {'' if below else 'not shown to be '}below {target:g}"
+    if mean is None:
+        return f"{claim}: not every run has a final value, {n} seeds"
+    places = decimals_for(None if upper_bound is None else upper_bound - mean)
+    bound = "" if upper_bound is None else f", upper bound {upper_bound:.{places}f}"
+    return f"{claim}: mean {mean:.{places}f}{bound}, {p_value(adjusted_p)} (Holm), {n} seeds"

@@ -86,6 +86,7 @@ def run_trials(
     dataset_path: Path,
     observers: Sequence[Observer],
     max_concurrent_trials: int | None,
+    reuse_gangs: bool = True,
 ) -> None:
     """Trains every given trial; each report and outcome is on disk before anyone hears of it.
 
@@ -107,7 +108,7 @@ def run_trials(
             trainable,
             param_space={"trial": ray_tune.grid_search(configs)},
             tune_config=ray_tune.TuneConfig(
-                reuse_actors=True, max_concurrent_trials=max_concurrent_trials
+                reuse_actors=reuse_gangs, max_concurrent_trials=max_concurrent_trials
             ),
             run_config=ray_tune.RunConfig(
                 storage_path=scratch,
@@ -130,6 +131,10 @@ class Recorder(ray_tune.Callback):  # type: ignore[misc]
         observers: Sequence[Observer],
     ) -> None:
         self.folder, self.specs, self.observers = folder, specs, observers
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing: Tune pickles callbacks for `Tuner.restore`, and we resume from our own files."""
+        return {}
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
         key = trial.config["trial"]["key"]

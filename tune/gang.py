@@ -1,4 +1,4 @@
-"""The gang: the workers of one trial, actors that are placed together and stay warm between trials."""
+"""The gang: the workers of one trial, placed together and kept warm between trials."""
 
 from __future__ import annotations
 
@@ -22,7 +22,6 @@ class GangFailure(RuntimeError):
         self.outcome = {"outcome": outcome, "reason": reason, "traceback": traceback}
 
 
-@ray.remote
 class Worker:
     """One process of a trial. It keeps its imports, and nothing else, from trial to trial."""
 
@@ -64,6 +63,9 @@ class Worker:
             self._training = None
 
 
+RemoteWorker = ray.remote(Worker)
+
+
 def _describe(error: Exception) -> Answer:
     import torch
 
@@ -84,7 +86,7 @@ class Gang:
     def __init__(self, *, num_workers: int, cpus: int, gpus: int) -> None:
         self.shape = (num_workers, cpus, gpus)
         self.workers = [
-            Worker.options(num_cpus=cpus, num_gpus=gpus).remote() for _ in range(num_workers)
+            RemoteWorker.options(num_cpus=cpus, num_gpus=gpus).remote() for _ in range(num_workers)
         ]
 
     def start(self, spec: dict[str, Any], dataset_path: str) -> None:
@@ -136,7 +138,9 @@ class Gang:
             except ray.exceptions.RayError as error:
                 cause = str(error).strip().splitlines()[0]
                 raise GangFailure(
-                    "out_of_memory" if isinstance(error, ray.exceptions.OutOfMemoryError) else "failed",
+                    "out_of_memory"
+                    if isinstance(error, ray.exceptions.OutOfMemoryError)
+                    else "failed",
                     f"worker {index} died: {cause}",
                 ) from None
             if isinstance(answer, dict) and "failure" in answer:

@@ -28,8 +28,7 @@ class DdpBackend:
         on_cpu = spec.gpus_per_worker == 0
         torch.set_num_threads(spec.cpus_per_worker)
         handlers: list[Any] = [
-            # The model has no buffers that training changes.
-            DistributedDataParallelKwargs(broadcast_buffers=False, gradient_as_bucket_view=True)
+            DistributedDataParallelKwargs(gradient_as_bucket_view=True)
         ]
         if context.num_workers > 1:
             handlers.append(

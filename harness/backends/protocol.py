@@ -64,8 +64,8 @@ class WorkerContext:
 class Backend(Protocol):
     """Holds the model and the optimizer of one worker.
 
-    `micro_step` runs forward and backward on this worker's rows and leaves in the gradients the mean
-    over all workers and micro-batches; `update` clips and steps.
+    `micro_step` runs forward and backward on this worker's rows and leaves in the gradients the
+    mean over all workers and micro-batches; `update` clips and steps.
     """
 
     device: torch.device

@@ -1,4 +1,4 @@
-"""The command `optbench`: the composition root. Heavy libraries are imported inside its commands."""
+"""The command `optbench`: the composition root; its commands import what is heavy."""
 
 from __future__ import annotations
 

@@ -21,13 +21,17 @@ app = typer.Typer(
 )
 
 
+def register_commands() -> None:
+    """Importing a module of commands registers them, in the order of the help."""
+    from harness.cli import inspect, statistics, studies  # noqa: F401
+
+
 def main() -> None:
     """Exit codes: 0 done, 1 a trial or a library failed, 2 a mistake in the input, 130 Ctrl-C."""
     # Read when these libraries are imported, which happens inside the commands.
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    from harness.cli import inspect, statistics, studies  # noqa: F401 (they register commands)
-
+    register_commands()
     try:
         app()
     except UserError as error:

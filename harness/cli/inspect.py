@@ -13,7 +13,9 @@ from harness.cli.options import JsonOption, SetOption, StudyArgument
 
 
 @app.command()
-def data(study_file: StudyArgument, overrides: SetOption = None, as_json: JsonOption = False) -> None:
+def data(
+    study_file: StudyArgument, overrides: SetOption = None, as_json: JsonOption = False
+) -> None:
     """Build the tokens of a study (once) and describe them: counts, vocabulary, leakage."""
     from harness.data import describe, prepare, render
     from harness.study import load_study

@@ -130,7 +130,9 @@ def _conclude(folder: StudyFolder, console: Console, tracking_uri: str | None) -
     try:
         Tracker(folder, tracking_uri).sync()
     except TrackingUnavailable as error:
-        console.print(f"[yellow]MLflow was left out[/]: {error}. `optbench report` writes it later.")
+        console.print(
+            f"[yellow]MLflow was left out[/]: {error}. `optbench report` writes it later."
+        )
     console.print(f"Report:    {page}", soft_wrap=True)
     console.print(f"MLflow UI: optbench ui --runs-dir {folder.path.parent}", soft_wrap=True)
 
@@ -204,7 +206,7 @@ def trial(
 ) -> None:
     """Train one trial here and now, without Ray; `torchrun` starts several workers.
 
-    torchrun --nproc-per-node 2 -m harness trial STUDY --variant muon --set resources.workers=2
+    torchrun --nproc-per-node 2 -m harness trial STUDY --variant muon
 
     Nothing is written: the reports go to standard output.
     """
@@ -212,11 +214,8 @@ def trial(
     from harness.loop import train
     from harness.study import find_variant, load_study, trial_spec
 
-    if "WORLD_SIZE" in os.environ:
-        overrides = [*(overrides or ()), f"resources.workers={os.environ['WORLD_SIZE']}"]
-    elif not any(o.startswith("resources.workers") for o in overrides or ()):
-        overrides = [*(overrides or ()), "resources.workers=1"]
-    study = load_study(study_file, overrides)
+    workers = os.environ.get("WORLD_SIZE", "1")
+    study = load_study(study_file, [*(overrides or ()), f"resources.workers={workers}"])
     quiet = int(os.environ.get("RANK", "0")) > 0
     console = Console(stderr=as_json, quiet=quiet)
     dataset = _prepare_data(study, console)
@@ -231,14 +230,15 @@ def trial(
         if as_json and not quiet:
             print(report.model_dump_json(), flush=True)
         else:
-            console.print(_report_line(report, spec.training.steps))
+            console.print(_report_line(report, spec.training.steps), soft_wrap=True)
     if as_json and not quiet:
         print(outcome.model_dump_json(), flush=True)
     else:
         console.print(
             f"{outcome.outcome}: validation loss {outcome.validation_loss}, "
             f"initial {str(outcome.initial_parameters_sha256)[:12]}, "
-            f"batches {str(outcome.batches_sha256)[:12]}"
+            f"batches {str(outcome.batches_sha256)[:12]}",
+            soft_wrap=True,
         )
 
 

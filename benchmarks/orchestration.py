@@ -1,0 +1,122 @@
+"""What a trial costs besides training: warm gang, cold gang, and the first step of a study.
+
+    python benchmarks/orchestration.py            # 2 workers a trial
+    python benchmarks/orchestration.py --json
+
+A trial of one step of the smallest model stands for one that trains nothing. Warm: the mean time
+from the end of one trial to the end of the next in the same gang. Cold: the same when every trial
+gets a fresh gang. Start: from the command line `optbench run` to the first training step, with the
+data cached.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from harness.data import prepare
+from harness.results import Outcome, Report, StudyFolder
+from harness.study import expand, load_study
+
+STUDY = Path(__file__).parent.parent / "studies" / "quickstart.toml"
+NOTHING = (
+    "model.hidden_size=16",
+    "model.num_heads=2",
+    "model.num_layers=1",
+    "model.feed_forward_size=16",
+    "training.steps=1",
+    "training.evaluation_windows=1",
+    "training.schedule.warmup_steps=0",
+)
+
+
+class Ends:
+    """When trials ended."""
+
+    def __init__(self) -> None:
+        self.times: list[float] = []
+
+    def trial_started(self, key: str) -> None: ...
+    def trial_reported(self, key: str, report: Report) -> None: ...
+    def trial_ended(self, key: str, outcome: Outcome) -> None:
+        assert outcome.outcome == "completed", outcome.reason
+        self.times.append(time.perf_counter())
+
+
+def seconds_per_trial(workers: int, *, trials: int, warm: bool) -> float:
+    from tune.driver import run_trials
+
+    seeds = list(range(trials))
+    study = load_study(
+        STUDY, [*NOTHING, f"resources.workers={workers}", f"seeds.confirmation={seeds}"]
+    )
+    dataset = prepare(study.data)
+    specs = expand(study, dataset.manifest.sha256)
+    ends = Ends()
+    with tempfile.TemporaryDirectory() as folder:
+        run_trials(
+            specs,
+            folder=StudyFolder(Path(folder)),
+            dataset_path=dataset.path,
+            observers=[ends],
+            max_concurrent_trials=1,
+            reuse_gangs=warm,
+        )
+    return (ends.times[-1] - ends.times[0]) / (len(ends.times) - 1)
+
+
+def seconds_to_first_step(workers: int) -> float:
+    """From the start of the command until the report after the first step is on disk."""
+    with tempfile.TemporaryDirectory() as runs:
+        command = [sys.executable, "-m", "harness", "run", str(STUDY), "--runs-dir", runs]
+        for override in (f"resources.workers={workers}", "training.evaluation_every=1"):
+            command += ["--set", override]
+        begin = time.perf_counter()
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        try:
+            while process.poll() is None:
+                for reports in Path(runs).glob("*/trials/*/reports.jsonl"):
+                    if reports.read_text().count("\n") > 1:
+                        return time.perf_counter() - begin
+                time.sleep(0.01)
+        finally:
+            process.terminate()
+            process.wait()
+    raise SystemExit("the study ended before its first step")
+
+
+def main(
+    workers: Annotated[int, typer.Option(help="workers of a trial")] = 2,
+    as_json: Annotated[bool, typer.Option("--json")] = False,
+) -> None:
+    from tune.driver import connect
+
+    start = seconds_to_first_step(workers)
+    connect(None)
+    result = {
+        "workers": workers,
+        "warm_s": seconds_per_trial(workers, trials=10, warm=True),
+        "cold_s": seconds_per_trial(workers, trials=2, warm=False),
+        "first_step_s": start,
+    }
+    if as_json:
+        print(json.dumps(result))
+        return
+    print(
+        f"orchestration with {workers} workers: {result['warm_s']:.2f} s a trial in a warm gang, "
+    )
+    print(
+        f"{result['cold_s']:.2f} s in a fresh one: ratio {result['cold_s'] / result['warm_s']:.1f}"
+    )
+    print(f"from the command to the first training step: {start:.1f} s")
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,75 @@
+"""Writes the reference pages that are made from the code: `make docs`.
+
+A test runs this with --check, so the help text and the pages cannot disagree.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+# Fixes the layout of the help, whatever the terminal; before typer is imported.
+os.environ.update(
+    TERMINAL_WIDTH="100",
+    COLUMNS="100",
+    NO_COLOR="1",
+    TERM="dumb",
+    _TYPER_FORCE_DISABLE_TERMINAL="1",
+)
+
+from typer.testing import CliRunner
+
+from harness import schema
+from harness.cli.app import app, register_commands
+
+REFERENCE = Path(__file__).parent / "reference"
+
+
+def study_file_page() -> str:
+    return (
+        "# The study file\n\nOne TOML file is one question. `optbench schema` prints this table, "
+        "`optbench schema --json` the JSON Schema.\n\n" + schema.markdown()
+    )
+
+
+def commands_page() -> str:
+    register_commands()
+    names = [
+        str(command.name or command.callback.__name__)
+        for command in app.registered_commands
+        if command.callback is not None
+    ]
+    sections = ["# The commands\n\nWhat `--help` prints.\n", _section([])]
+    return "\n".join([*sections, *(_section([name]) for name in names)])
+
+
+def _section(arguments: list[str]) -> str:
+    result = CliRunner().invoke(app, [*arguments, "--help"], prog_name="optbench")
+    text = "\n".join(line.rstrip() for line in result.stdout.strip("\n").splitlines())
+    return f"## optbench {' '.join(arguments)}".rstrip() + f"\n\n```text\n{text}\n```\n"
+
+
+PAGES = {"study-file.md": study_file_page, "commands.md": commands_page}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true", help="change nothing; 1 if a page is stale")
+    check = parser.parse_args().check
+    stale = []
+    for name, page in PAGES.items():
+        path, text = REFERENCE / name, page()
+        if not path.exists() or path.read_text(encoding="utf-8") != text:
+            stale.append(name)
+            if not check:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(text, encoding="utf-8")
+    if stale:
+        print(("stale, run `make docs`: " if check else "written: ") + ", ".join(stale))
+    sys.exit(1 if check and stale else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,87 @@
+"""A small real study: real text, a real tokenizer, a tiny model."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+# No hub is asked, and one thread is enough for models this small.
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+
+STUDY = """
+name = "tiny"
+question = "Does the road work from one end to the other?"
+
+[data]
+source = "stdlib"
+max_documents = 60
+vocab_size = 320
+sequence_length = 32
+
+[model]
+size = "tiny"
+hidden_size = 32
+num_heads = 2
+num_layers = 2
+feed_forward_size = 48
+
+[training]
+steps = 6
+batch_size = 8
+evaluation_every = 3
+evaluation_windows = 20
+schedule = { kind = "cosine", warmup_steps = 2, floor = 0.1 }
+
+[resources]
+workers = 1
+
+[seeds]
+confirmation = [0, 1, 2]
+
+[[variants]]
+name = "adamw"
+optimizer = { kind = "adamw", lr = 0.004 }
+
+[[variants]]
+name = "muon"
+optimizer = { kind = "muon", lr = 0.02, aux_lr = 0.004, ns_dtype = "fp32" }
+
+[analysis]
+baseline = "adamw"
+"""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def data_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One cache of tokens for the whole run of the tests, never the user's own."""
+    path = tmp_path_factory.mktemp("cache")
+    os.environ["OPTBENCH_CACHE"] = str(path)
+    return path
+
+
+@pytest.fixture
+def study_file(tmp_path: Path) -> Path:
+    path = tmp_path / "tiny.toml"
+    path.write_text(STUDY)
+    return path
+
+
+@pytest.fixture
+def edited_study(tmp_path: Path) -> Callable[..., Path]:
+    """Writes the study with some text replaced by other text."""
+
+    def edit(*replacements: tuple[str, str]) -> Path:
+        text = STUDY
+        for old, new in replacements:
+            assert old in text, f"{old!r} is not in the study"
+            text = text.replace(old, new)
+        path = tmp_path / "edited.toml"
+        path.write_text(text)
+        return path
+
+    return edit

@@ -1,0 +1,170 @@
+"""The gang, Ray Tune and the files, with a real local Ray."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from harness.config import TrialSpec
+from harness.data import TokenDataset, prepare
+from harness.results import Outcome, Report, StudyFolder
+from harness.study import expand, load_study, trial_spec
+from tune.driver import run_trials
+from tune.gang import Gang, GangFailure
+
+
+@pytest.fixture(scope="module", autouse=True)
+def local_ray() -> Iterator[None]:
+    """Four logical CPUs, so that gangs of two fit whatever the machine."""
+    import ray
+
+    ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False, logging_level="error")
+    yield
+    ray.shutdown()
+
+
+class Listener:
+    def __init__(self) -> None:
+        self.events: list[tuple[str, str]] = []
+
+    def trial_started(self, key: str) -> None:
+        self.events.append(("started", key))
+
+    def trial_reported(self, key: str, report: Report) -> None:
+        self.events.append(("reported", key))
+
+    def trial_ended(self, key: str, outcome: Outcome) -> None:
+        self.events.append(("ended", key))
+
+
+def specs_of(study_file: Path, *overrides: str) -> tuple[dict[str, TrialSpec], TokenDataset]:
+    study = load_study(study_file, overrides)
+    dataset = prepare(study.data)
+    return expand(study, dataset.manifest.sha256), dataset
+
+
+def without_times(reports: list[dict]) -> list[dict]:  # type: ignore[type-arg]
+    measured = {"train_time_s", "step_time_s", "tokens_per_s", "evaluation_time_s"}
+    measured |= {"startup_time_s", "peak_memory_bytes", "wall_time_s"}
+    return [{k: v for k, v in r.items() if k not in measured} for r in reports]
+
+
+def train_in(gang: Gang, spec: TrialSpec, dataset: TokenDataset) -> list[dict]:  # type: ignore[type-arg]
+    gang.start(spec.model_dump(mode="json"), str(dataset.path))
+    answers = []
+    while True:
+        ((kind, answer),) = gang.advance().items()
+        answers.append(answer)
+        if kind == "outcome":
+            return without_times(answers)
+
+
+def test_a_warm_gang_gives_bit_for_bit_what_a_fresh_one_gives(study_file: Path) -> None:
+    specs, dataset = specs_of(study_file, "resources.workers=2")
+    adamw, muon, *_ = specs.values()
+    warm = Gang(num_workers=2, cpus=1, gpus=0)
+    first = train_in(warm, muon, dataset)
+    between = train_in(warm, adamw, dataset)
+    again = train_in(warm, muon, dataset)
+    warm.kill()
+    fresh = Gang(num_workers=2, cpus=1, gpus=0)
+    cold = train_in(fresh, adamw, dataset)
+    fresh.kill()
+    assert again == first
+    assert between == cold
+
+
+def test_a_stopped_trial_leaves_the_gang_ready_for_the_next(study_file: Path) -> None:
+    specs, dataset = specs_of(study_file, "resources.workers=2")
+    spec = next(iter(specs.values()))
+    gang = Gang(num_workers=2, cpus=1, gpus=0)
+    whole = train_in(gang, spec, dataset)
+    gang.start(spec.model_dump(mode="json"), str(dataset.path))
+    gang.advance()
+    assert train_in(gang, spec, dataset) == whole
+    gang.kill()
+
+
+def test_a_worker_that_dies_ends_the_wait_of_the_others(study_file: Path) -> None:
+    import ray
+
+    specs, dataset = specs_of(study_file, "resources.workers=2")
+    gang = Gang(num_workers=2, cpus=1, gpus=0)
+    gang.start(next(iter(specs.values())).model_dump(mode="json"), str(dataset.path))
+    gang.advance()
+    ray.kill(gang.workers[1])
+    with pytest.raises(GangFailure, match="died"):
+        _exhaust(gang)
+    gang.kill()
+
+
+def _exhaust(gang: Gang) -> None:
+    while "outcome" not in gang.advance():
+        pass
+
+
+def test_every_report_and_outcome_is_on_disk_and_observers_hear_of_it(
+    study_file: Path, tmp_path: Path
+) -> None:
+    specs, dataset = specs_of(study_file, "seeds.confirmation=[0, 1, 2]")
+    folder, listener = StudyFolder(tmp_path / "runs" / "tiny"), Listener()
+    run_trials(
+        specs,
+        folder=folder,
+        dataset_path=dataset.path,
+        observers=[listener],
+        max_concurrent_trials=None,
+    )
+    for key in specs:
+        outcome = folder.trial(key).outcome()
+        assert outcome is not None
+        assert outcome.outcome == "completed"
+        assert [report.step for report in folder.trial(key).reports()] == [0, 3, 6]
+        assert [event for event, k in listener.events if k == key] == [
+            "started",
+            "reported",
+            "reported",
+            "reported",
+            "ended",
+        ]
+
+
+def test_a_failing_trial_is_a_row_and_the_others_go_on(study_file: Path, tmp_path: Path) -> None:
+    specs, dataset = specs_of(study_file)
+    study = load_study(study_file)
+    bad = trial_spec(study, study.variants[0], 99, dataset.manifest.sha256)
+    # More sequences than the text has windows: the sampler refuses inside the worker.
+    bad = bad.model_copy(update={"training": bad.training.model_copy(update={"batch_size": 10**9})})
+    some = dict(list(specs.items())[:1])
+    folder = StudyFolder(tmp_path / "runs" / "tiny")
+    run_trials(
+        {bad.key: bad, **some},
+        folder=folder,
+        dataset_path=dataset.path,
+        observers=[],
+        max_concurrent_trials=1,
+    )
+    failed, *others = [folder.trial(key).outcome() for key in (bad.key, *some)]
+    assert failed is not None
+    assert failed.outcome == "failed"
+    assert failed.reason is not None
+    assert "windows" in failed.reason
+    assert all(outcome is not None and outcome.outcome == "completed" for outcome in others)
+
+
+def test_a_diverging_trial_is_an_outcome_with_its_step(study_file: Path, tmp_path: Path) -> None:
+    specs, dataset = specs_of(study_file, "training.divergence_loss=0.001")
+    key, spec = next(iter(specs.items()))
+    folder = StudyFolder(tmp_path / "runs" / "tiny")
+    run_trials(
+        {key: spec},
+        folder=folder,
+        dataset_path=dataset.path,
+        observers=[],
+        max_concurrent_trials=None,
+    )
+    outcome = folder.trial(key).outcome()
+    assert outcome is not None
+    assert (outcome.outcome, outcome.diverged_at_step, outcome.step) == ("diverged", 1, 3)
