@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
 
-from harness.stats.arrays import MINIMUM_SEEDS, FloatArray, as_float, is_constant
+from harness.stats.arrays import MINIMUM_SEEDS, as_float, is_constant
+from harness.stats.quadrature import gauss_legendre
 
 _NODES = 96
 """Gauss-Legendre nodes a dimension; 64 already agree with SciPy's Dunnett to 1e-6."""
@@ -72,19 +73,13 @@ def dunnett_p(statistic: float, *, comparisons: int, degrees_of_freedom: int) ->
     `P(max |T_k| < t) = E[(Phi(z + sqrt(2) t s) - Phi(z - sqrt(2) t s))^K]` over z and s, a double
     integral by Gauss-Legendre.
     """
-    z, z_weight = _quadrature(-9.0, 9.0)
+    z, z_weight = gauss_legendre(-9.0, 9.0, nodes=_NODES)
     v = degrees_of_freedom
     ends = np.sqrt(np.asarray(stats.chi2.ppf([1e-13, 1.0 - 1e-13], v)) / v)
-    s, s_weight = _quadrature(float(ends[0]), float(ends[1]))
+    s, s_weight = gauss_legendre(float(ends[0]), float(ends[1]), nodes=_NODES)
     z_density = z_weight * stats.norm.pdf(z)
     s_density = s_weight * stats.chi2.pdf(v * s**2, v) * 2.0 * v * s
     half = np.sqrt(2.0) * abs(statistic) * s[:, None]
     inside = stats.norm.cdf(z + half) - stats.norm.cdf(z - half)  # (s, z)
     outside = -np.expm1(comparisons * np.log(np.clip(inside, 1e-300, 1.0)))
     return float(np.clip(as_float(s_density @ outside @ z_density), 0.0, 1.0))
-
-
-def _quadrature(low: float, high: float) -> tuple[FloatArray, FloatArray]:
-    nodes, weights = np.polynomial.legendre.leggauss(_NODES)
-    half = (high - low) / 2.0
-    return low + half * (nodes + 1.0), half * weights

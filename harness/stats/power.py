@@ -10,6 +10,7 @@ from scipy import optimize, stats
 
 from harness.stats.arrays import MINIMUM_SEEDS, as_float, check_level
 from harness.stats.permutation import minimum_permutation_p, minimum_sign_flip_p
+from harness.stats.quadrature import gauss_legendre
 
 Pairs = Literal["paired", "unpaired"]
 
@@ -85,16 +86,15 @@ def power_of_tost(
     if not margin > 0.0:
         raise ValueError(f"margin ({margin}) must be positive")
     critical = as_float(stats.t.isf(check_level(alpha, name="alpha"), v))
-    nodes, weights = np.polynomial.legendre.leggauss(_NODES)
     # Beyond this s the two rejection regions no longer meet; beneath it the integrand is smooth.
     largest = margin / scale / critical
-    s = (nodes + 1.0) / 2.0 * min(largest, math.sqrt(as_float(stats.chi2.isf(1e-14, v)) / v))
+    widest = math.sqrt(as_float(stats.chi2.isf(1e-14, v)) / v)
+    s, weights = gauss_legendre(0.0, min(largest, widest), nodes=_NODES)
     density = stats.chi2.pdf(v * s**2, v) * 2.0 * v * s
     inside = stats.norm.cdf((margin - difference) / scale - critical * s) - stats.norm.cdf(
         (-margin - difference) / scale + critical * s
     )
-    width = float(s[-1] / (nodes[-1] + 1.0))
-    return float(np.clip(np.sum(weights * density * inside) * width, 0.0, 1.0))
+    return float(np.clip(np.sum(weights * density * inside), 0.0, 1.0))
 
 
 def detectable_difference(
@@ -152,6 +152,35 @@ def seeds_for_equivalence(
             >= power
         )
     )
+
+
+def seeds_to_settle(
+    difference: float,
+    *,
+    sd: float,
+    alpha: float,
+    comparisons: int = 1,
+    power: float = 0.8,
+    margin: float | None = None,
+    design: Pairs = "paired",
+) -> int | None:
+    """The fewest seeds a side with which a new study of the same difference would be decided.
+
+    Either the t test finds it (at alpha / comparisons, Holm's first step) or, if there is a
+    margin, TOST proves that it does not matter; None if neither within 10,000 seeds.
+
+    The observed difference and noise stand in for the true ones, so this is a plan for fresh
+    seeds, not a statement about the seeds at hand.
+    """
+    found = seeds_needed(difference, sd=sd, alpha=alpha / comparisons, power=power, design=design)
+    equal = (
+        None
+        if margin is None
+        else seeds_for_equivalence(
+            margin, sd=sd, difference=difference, alpha=alpha, power=power, design=design
+        )
+    )
+    return min((seeds for seeds in (found, equal) if seeds is not None), default=None)
 
 
 def capability(

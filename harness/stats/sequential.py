@@ -18,6 +18,7 @@ from scipy import optimize, special, stats
 
 from harness.stats.arrays import MINIMUM_SEEDS, FloatArray, as_float, check_level
 from harness.stats.power import Pairs
+from harness.stats.quadrature import gauss_legendre
 
 _NODES = 240
 """Gauss-Legendre nodes of the recursion; 120 already agree to 1e-8."""
@@ -82,7 +83,6 @@ def crossing_probabilities(bounds: Sequence[float], *, fractions: Sequence[float
     Source: Armitage, McPherson and Rowe, Journal of the Royal Statistical Society A 132 (1969)
     235-244.
     """
-    nodes, weights = np.polynomial.legendre.leggauss(_NODES)
     crossing = np.zeros(len(bounds))
     position, mass = np.zeros(1), np.ones(1)  # where B stands, uncrossed, and with what weight
     before = 0.0
@@ -90,9 +90,9 @@ def crossing_probabilities(bounds: Sequence[float], *, fractions: Sequence[float
         end, step = bound * math.sqrt(fraction), math.sqrt(fraction - before)
         outside = stats.norm.sf((end - position) / step) + stats.norm.cdf((-end - position) / step)
         crossing[k] = float(mass @ outside)
-        here = end * nodes
+        here, weights = gauss_legendre(-end, end, nodes=_NODES)
         density = stats.norm.pdf((here[:, None] - position) / step) / step
-        mass = end * weights * (density @ mass)
+        mass = weights * (density @ mass)
         position, before = here, fraction
     return crossing
 
