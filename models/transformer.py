@@ -1,0 +1,133 @@
+"""The decoder-only transformer that every variant trains.
+
+Shape suffixes: B sequences, T tokens of a sequence, D hidden size, E experts, L layers.
+"""
+
+import math
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .config import ModelConfig
+from .layers import Attention, FeedForward, Head, RMSNorm, rotary_rotations
+from .moe import MoE, Routing
+
+
+class ModelOutput(NamedTuple):
+    """What one batch yields. Every field is the mean over the batch, or a count."""
+
+    loss: Tensor
+    """cross_entropy + auxiliary_loss: what is differentiated."""
+    cross_entropy: Tensor
+    """Mean over tokens, in nats, fp32."""
+    auxiliary_loss: Tensor
+    """The weighted load-balancing and z losses, summed over layers; 0 for a dense model."""
+    num_correct: Tensor
+    """Tokens whose likeliest continuation is the target, int64."""
+    router_load: Tensor
+    """(MoE layers, E): the fraction of the layer's assignments that each expert got. Detached."""
+
+
+class Block(nn.Module):
+    """`x + attention(norm(x))`, then `x + feed_forward(norm(x))`."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        size, gated = config.hidden_size, config.activation == "swiglu"
+        self.attention_norm = RMSNorm(size, epsilon=config.norm_epsilon)
+        self.attention = Attention(size, num_heads=config.num_heads)
+        self.feed_forward_norm = RMSNorm(size, epsilon=config.norm_epsilon)
+        self.feed_forward: nn.Module
+        if config.feed_forward == "moe":
+            self.feed_forward = MoE(
+                size,
+                inner_size=config.feed_forward_size,
+                gated=gated,
+                num_experts=config.num_experts,
+                experts_per_token=config.experts_per_token,
+            )
+        else:
+            self.feed_forward = FeedForward(
+                size, inner_size=config.feed_forward_size, gated=gated
+            )
+
+    def forward(self, x_BTD: Tensor, rotation_T1K: Tensor) -> tuple[Tensor, Routing | None]:
+        x_BTD = x_BTD + self.attention(self.attention_norm(x_BTD), rotation_T1K)
+        result = self.feed_forward(self.feed_forward_norm(x_BTD))
+        y_BTD, routing = result if isinstance(result, tuple) else (result, None)
+        return x_BTD + y_BTD, routing
+
+
+class MoETransformer(nn.Module):
+    """A decoder-only transformer with routed experts, or with dense feed-forwards.
+
+    Its parameters hold PyTorch's defaults until `models.initialize` draws them.
+
+    Names to route by: `embedding.weight`, `head.weight` (absent when tied), `*norm*`,
+    `*.attention.qkv.weight`, `*.attention.output.weight`, `*.router.weight`,
+    `*.experts.{up,gate,down}` or `*.feed_forward.{up,gate,down}.weight`. All 2-D weights are
+    (out, in); the expert stacks are (E, in, out). `qkv` is three matrices, stacked along dim 0.
+
+    Args:
+        config: the architecture.
+        vocab_size: number of different token ids.
+
+    Raises:
+        ValueError: vocab_size is less than 1.
+    """
+
+    def __init__(self, config: ModelConfig, *, vocab_size: int) -> None:
+        super().__init__()
+        if vocab_size < 1:
+            raise ValueError(f"vocab_size ({vocab_size}) must be at least 1")
+        self.config = config
+        self.vocab_size = vocab_size
+        self.embedding = nn.Embedding(vocab_size, config.hidden_size)
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.num_layers))
+        self.final_norm = RMSNorm(config.hidden_size, epsilon=config.norm_epsilon)
+        self.head = Head(config.hidden_size, vocab_size=vocab_size)
+        if config.tie_embeddings:
+            self.head.weight = self.embedding.weight
+
+    def forward(self, tokens_BT: Tensor, targets_BT: Tensor) -> ModelOutput:
+        """The losses of predicting `targets_BT` (int64) from `tokens_BT` (int64)."""
+        x_BTD, routings = self._hidden_states(tokens_BT)
+        cross_entropy, num_correct = self.head(x_BTD, targets_BT)
+        auxiliary_loss = torch.zeros_like(cross_entropy)
+        loads = [cross_entropy.new_empty(0, self.config.num_experts)]
+        for routing in routings:
+            auxiliary_loss = (
+                auxiliary_loss
+                + self.config.load_balancing_weight * routing.load_balancing
+                + self.config.router_z_weight * routing.z
+            )
+            loads.append(routing.count_E.unsqueeze(0) / routing.count_E.sum())
+        return ModelOutput(
+            loss=cross_entropy + auxiliary_loss,
+            cross_entropy=cross_entropy,
+            auxiliary_loss=auxiliary_loss,
+            num_correct=num_correct,
+            router_load=torch.cat(loads),
+        )
+
+    def logits(self, tokens_BT: Tensor) -> Tensor:
+        """The logits (B, T, V) of the token that follows each token."""
+        x_BTD, _ = self._hidden_states(tokens_BT)
+        logits_BTV: Tensor = self.head(x_BTD)
+        return logits_BTV
+
+    def _hidden_states(self, tokens_BT: Tensor) -> tuple[Tensor, list[Routing]]:
+        x_BTD = self.embedding(tokens_BT)
+        if self.config.scale_embeddings:
+            x_BTD = x_BTD * math.sqrt(self.config.hidden_size)
+        rotation_T1K = rotary_rotations(
+            x_BTD, head_size=self.config.head_size, theta=self.config.rope_theta
+        )
+        routings: list[Routing] = []
+        for block in self.blocks:
+            x_BTD, routing = block(x_BTD, rotation_T1K)
+            if routing is not None:
+                routings.append(routing)
+        return self.final_norm(x_BTD), routings
