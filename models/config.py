@@ -35,7 +35,9 @@ class ModelConfig(BaseModel):
         description="'silu': down(silu(up(x))); 'swiglu': down(silu(gate(x)) * up(x)).",
     )
     feed_forward_size: int = Field(
-        default=1024, ge=1, description="Inner width of one expert or of the dense layer (features)."
+        default=1024,
+        ge=1,
+        description="Inner width of an expert or of the dense layer (features).",
     )
     num_experts: int = Field(default=8, ge=1, description="Experts per layer (experts).")
     experts_per_token: int = Field(

@@ -64,7 +64,7 @@ def rotary_rotations(x_BTD: Tensor, *, head_size: int, theta: float) -> Tensor:
 def rotate(x_BTHK: Tensor, rotation_T1K: Tensor) -> Tensor:
     """Turn neighbouring pairs of features, seen as complex numbers, by the token's rotation."""
     real_dtype = rotation_T1K.real.dtype
-    pairs_BTHK2 = x_BTHK.to(real_dtype).unflatten(-1, (-1, 2))
+    pairs_BTHK2 = torch.unflatten(x_BTHK.to(real_dtype), -1, (-1, 2))
     turned = torch.view_as_complex(pairs_BTHK2) * rotation_T1K
     return torch.view_as_real(turned).flatten(-2).to(x_BTHK.dtype)
 
@@ -83,8 +83,8 @@ class Attention(nn.Module):
         self.output = nn.Linear(hidden_size, hidden_size, bias=False)
 
     def forward(self, x_BTD: Tensor, rotation_T1K: Tensor) -> Tensor:
-        qkv_BTHK = self.qkv(x_BTD).unflatten(-1, (3 * self.num_heads, -1))
-        qk_BTHK, v_BTHK = qkv_BTHK.split((2 * self.num_heads, self.num_heads), dim=2)
+        qkv_BTHK = torch.unflatten(self.qkv(x_BTD), -1, (3 * self.num_heads, -1))
+        qk_BTHK, v_BTHK = torch.split(qkv_BTHK, (2 * self.num_heads, self.num_heads), dim=2)
         q_BTHK, k_BTHK = rotate(qk_BTHK, rotation_T1K).chunk(2, dim=2)
         y_BHTK = F.scaled_dot_product_attention(
             q_BTHK.transpose(1, 2), k_BTHK.transpose(1, 2), v_BTHK.transpose(1, 2), is_causal=True
@@ -130,7 +130,7 @@ class Head(nn.Module):
         if targets_BT is None:
             return F.linear(x_BTD, self.weight)
         dtype = autocast_dtype(x_BTD)
-        cross_entropy, num_correct = LinearCrossEntropy.apply(
+        cross_entropy, num_correct = LinearCrossEntropy.apply(  # type: ignore[no-untyped-call]
             x_BTD.flatten(0, 1).to(dtype),
             self.weight.to(dtype),
             targets_BT.flatten(),
@@ -157,8 +157,8 @@ class LinearCrossEntropy(torch.autograd.Function):
         chunk_size = max(1, logits_per_chunk // len(weight_VD))
         total = x_ND.new_zeros((), dtype=dtype)
         num_correct = torch.zeros((), dtype=torch.int64, device=x_ND.device)
-        x_grad_ND = torch.empty_like(x_ND)
-        weight_grad_VD = torch.zeros_like(weight_VD)
+        if with_gradients:
+            x_grad_ND, weight_grad_VD = torch.empty_like(x_ND), torch.zeros_like(weight_VD)
         for start in range(0, len(x_ND), chunk_size):
             chunk = slice(start, start + chunk_size)
             target_C1 = target_N[chunk].unsqueeze(1)
@@ -199,7 +199,8 @@ def _argmax(logits_CV: Tensor) -> Tensor:
     group = math.gcd(logits_CV.shape[1], 64)
     if logits_CV.device.type != "cpu" or group < 32:
         return logits_CV.argmax(1, keepdim=True)
-    grouped_CVg = logits_CV.unflatten(1, (-1, group))
+    grouped_CVg = torch.unflatten(logits_CV, 1, (-1, group))
     best_C1 = grouped_CVg.amax(2).argmax(1, keepdim=True)
     best_Cg = grouped_CVg.take_along_dim(best_C1.unsqueeze(2), 1).squeeze(1)
-    return best_C1 * group + best_Cg.argmax(1, keepdim=True)
+    index_C1: Tensor = best_C1 * group + best_Cg.argmax(1, keepdim=True)
+    return index_C1

@@ -7,7 +7,6 @@ No token is ever dropped: experts have no capacity, each takes the tokens that i
 """
 
 from collections.abc import Iterator
-from itertools import repeat
 from typing import Any, NamedTuple
 
 import torch
@@ -15,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from .layers import at_least_fp32, autocast_dtype
+from models.layers import at_least_fp32, autocast_dtype
 
 
 class Routing(NamedTuple):
@@ -118,7 +117,7 @@ class DispatchTokens(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad_AD: Tensor) -> tuple[Tensor, None]:
         (position_NK,) = ctx.saved_tensors
-        return F.embedding_bag(position_NK, grad_AD, mode="sum"), None
+        return F.embedding_bag(position_NK, grad_AD.contiguous(), mode="sum"), None
 
 
 class CombineTokens(torch.autograd.Function):
@@ -130,9 +129,7 @@ class CombineTokens(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x_AD: Tensor, weight_NK: Tensor, dispatch: Dispatch) -> Tensor:
         ctx.save_for_backward(x_AD, weight_NK, *dispatch)
-        return F.embedding_bag(
-            dispatch.position_NK, x_AD, per_sample_weights=weight_NK, mode="sum"
-        )
+        return F.embedding_bag(dispatch.position_NK, x_AD, per_sample_weights=weight_NK, mode="sum")
 
     @staticmethod
     @once_differentiable
@@ -152,9 +149,7 @@ class Experts(nn.Module):
     `nn.Linear.weight` it is (in, out), used as `x @ up[e]`.
     """
 
-    def __init__(
-        self, hidden_size: int, *, inner_size: int, num_experts: int, gated: bool
-    ) -> None:
+    def __init__(self, hidden_size: int, *, inner_size: int, num_experts: int, gated: bool) -> None:
         super().__init__()
         self.up = nn.Parameter(torch.empty(num_experts, hidden_size, inner_size))
         self.gate = nn.Parameter(torch.empty_like(self.up)) if gated else None
@@ -166,7 +161,7 @@ class Experts(nn.Module):
         """Apply expert e to its `count_E[e]` consecutive rows."""
         dtype = autocast_dtype(x_AD)
         gate = None if self.gate is None else self.gate.to(dtype)
-        y_AD: Tensor = GroupedFeedForward.apply(
+        y_AD: Tensor = GroupedFeedForward.apply(  # type: ignore[no-untyped-call]
             x_AD.to(dtype), self.up.to(dtype), gate, self.down.to(dtype), count_E.tolist()
         )
         return y_AD
@@ -193,7 +188,7 @@ class GroupedFeedForward(torch.autograd.Function):
         up_AF = x_AD.new_empty(len(x_AD), up_EDF.shape[2])
         gate_AF = None if gate_EDF is None else torch.empty_like(up_AF)
         y_AD = torch.empty_like(x_AD)
-        experts = _each(up_EDF, gate_EDF, down_EFD)
+        experts = _each(counts, up_EDF, gate_EDF, down_EFD)
         rows = _rows(counts, x_AD, up_AF, gate_AF, y_AD)
         for (w_up, w_gate, w_down), (x, up, gate, y) in zip(experts, rows, strict=True):
             torch.mm(x, w_up, out=up)
@@ -209,14 +204,12 @@ class GroupedFeedForward(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(
-        ctx: Any, grad_AD: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor | None, Tensor, None]:
+    def backward(ctx: Any, grad_AD: Tensor) -> tuple[Tensor | None, ...]:
         x_AD, up_EDF, gate_EDF, down_EFD, up_AF, gate_AF = ctx.saved_tensors
         x_grad_AD = torch.empty_like(x_AD)
         weights = (up_EDF, gate_EDF, down_EFD)
         gradients = tuple(None if w is None else torch.empty_like(w) for w in weights)
-        experts = _each(*weights, *gradients)
+        experts = _each(ctx.counts, *weights, *gradients)
         rows = _rows(ctx.counts, x_AD, up_AF, gate_AF, grad_AD, x_grad_AD)
         for weight, (x, up, gate, y_grad, x_grad) in zip(experts, rows, strict=True):
             w_up, w_gate, w_down, w_up_grad, w_gate_grad, w_down_grad = weight
@@ -237,14 +230,19 @@ class GroupedFeedForward(torch.autograd.Function):
         return x_grad_AD, *gradients, None
 
 
-def _each(*stacks: Tensor | None) -> Iterator[tuple[Any, ...]]:
+def _each(counts: list[int], *stacks: Tensor | None) -> Iterator[tuple[Any, ...]]:
     """Expert by expert, its matrix of each stack; None where there is no stack."""
-    return zip(*(repeat(None) if stack is None else stack.unbind() for stack in stacks))
+    nothing = [None] * len(counts)
+    return zip(*(nothing if stack is None else stack.unbind() for stack in stacks), strict=True)
 
 
 def _rows(counts: list[int], *tensors: Tensor | None) -> Iterator[tuple[Any, ...]]:
     """Expert by expert, its rows of each tensor; None where there is no tensor."""
-    return zip(*(repeat(None) if rows is None else rows.split(counts) for rows in tensors))
+    nothing = [None] * len(counts)
+    return zip(
+        *(nothing if tensor is None else torch.split(tensor, counts) for tensor in tensors),
+        strict=True,
+    )
 
 
 class MoE(nn.Module):
@@ -270,7 +268,8 @@ class MoE(nn.Module):
     def forward(self, x_BTD: Tensor) -> tuple[Tensor, Routing]:
         routing: Routing = self.router(x_BTD)
         dispatch = plan_dispatch(routing.expert_NK)
-        x_AD = DispatchTokens.apply(x_BTD.flatten(0, 1), dispatch)
+        x_ND = x_BTD.flatten(0, 1).to(autocast_dtype(x_BTD))
+        x_AD = DispatchTokens.apply(x_ND, dispatch)  # type: ignore[no-untyped-call]
         y_AD = self.experts(x_AD, routing.count_E)
-        y_ND: Tensor = CombineTokens.apply(y_AD, routing.weight_NK.to(y_AD.dtype), dispatch)
+        y_ND: Tensor = CombineTokens.apply(y_AD, routing.weight_NK.to(y_AD.dtype), dispatch)  # type: ignore[no-untyped-call]
         return y_ND.view_as(x_BTD), routing

@@ -7,12 +7,11 @@ import math
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .config import ModelConfig
-from .layers import Attention, FeedForward, Head, RMSNorm, rotary_rotations
-from .moe import MoE, Routing
+from models.config import ModelConfig
+from models.layers import Attention, FeedForward, Head, RMSNorm, rotary_rotations
+from models.moe import MoE, Routing
 
 
 class ModelOutput(NamedTuple):
@@ -49,9 +48,7 @@ class Block(nn.Module):
                 experts_per_token=config.experts_per_token,
             )
         else:
-            self.feed_forward = FeedForward(
-                size, inner_size=config.feed_forward_size, gated=gated
-            )
+            self.feed_forward = FeedForward(size, inner_size=config.feed_forward_size, gated=gated)
 
     def forward(self, x_BTD: Tensor, rotation_T1K: Tensor) -> tuple[Tensor, Routing | None]:
         x_BTD = x_BTD + self.attention(self.attention_norm(x_BTD), rotation_T1K)
@@ -89,7 +86,7 @@ class MoETransformer(nn.Module):
         self.final_norm = RMSNorm(config.hidden_size, epsilon=config.norm_epsilon)
         self.head = Head(config.hidden_size, vocab_size=vocab_size)
         if config.tie_embeddings:
-            self.head.weight = self.embedding.weight
+            self.head.weight = self.embedding.weight  # type: ignore[assignment]
 
     def forward(self, tokens_BT: Tensor, targets_BT: Tensor) -> ModelOutput:
         """The losses of predicting `targets_BT` (int64) from `tokens_BT` (int64)."""
