@@ -84,7 +84,7 @@ class Attention(nn.Module):
 
     def forward(self, x_BTD: Tensor, rotation_T1K: Tensor) -> Tensor:
         qkv_BTHK = torch.unflatten(self.qkv(x_BTD), -1, (3 * self.num_heads, -1))
-        qk_BTHK, v_BTHK = torch.split(qkv_BTHK, (2 * self.num_heads, self.num_heads), dim=2)
+        qk_BTHK, v_BTHK = torch.split(qkv_BTHK, [2 * self.num_heads, self.num_heads], dim=2)
         q_BTHK, k_BTHK = rotate(qk_BTHK, rotation_T1K).chunk(2, dim=2)
         y_BHTK = F.scaled_dot_product_attention(
             q_BTHK.transpose(1, 2), k_BTHK.transpose(1, 2), v_BTHK.transpose(1, 2), is_causal=True
@@ -177,7 +177,8 @@ class LinearCrossEntropy(torch.autograd.Function):
                 minus_one_C1 = grad_CV.new_full((), -1 / len(x_ND)).expand_as(target_C1)
                 grad_CV = grad_CV.scatter_add_(1, target_C1, minus_one_C1).to(x_ND.dtype)
                 torch.mm(grad_CV, weight_VD, out=x_grad_ND[chunk])
-                weight_grad_VD.addmm_(grad_CV.t(), x_ND[chunk])
+                # Not addmm_, which torch.utils.flop_counter does not know.
+                torch.addmm(weight_grad_VD, grad_CV.t(), x_ND[chunk], out=weight_grad_VD)
         if with_gradients:
             ctx.save_for_backward(x_grad_ND, weight_grad_VD)
         ctx.mark_non_differentiable(num_correct)

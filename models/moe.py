@@ -224,7 +224,7 @@ class GroupedFeedForward(torch.autograd.Function):
                 up_grad = activated.mul_(inner_grad)
                 gate_grad = torch.ops.aten.silu_backward(inner_grad.mul_(up), gate)
                 torch.mm(up_grad, w_up.t(), out=x_grad)
-                x_grad.addmm_(gate_grad, w_gate.t())
+                torch.addmm(x_grad, gate_grad, w_gate.t(), out=x_grad)
                 torch.mm(x.t(), gate_grad, out=w_gate_grad)
             torch.mm(x.t(), up_grad, out=w_up_grad)
         return x_grad_AD, *gradients, None
