@@ -17,19 +17,25 @@ from torch.autograd.function import once_differentiable
 from models.layers import at_least_fp32, autocast_dtype
 
 
+class RouterReport(NamedTuple):
+    """How evenly the router sends the tokens of a batch."""
+
+    load_balancing: Tensor
+    """The load-balancing loss: 1 when every sequence uses all experts evenly."""
+    z: Tensor
+    """The router z-loss."""
+    count_E: Tensor
+    """Assignments that each expert received, int64."""
+
+
 class Routing(NamedTuple):
-    """Where the router sends the tokens of a batch, and how evenly."""
+    """Where the router sends the tokens of a batch."""
 
     expert_NK: Tensor
     """The experts of each token, the likeliest first."""
     weight_NK: Tensor
     """What each of them counts for in the token's output."""
-    count_E: Tensor
-    """Assignments that each expert received, int64."""
-    load_balancing: Tensor
-    """The load-balancing loss: 1 when every sequence uses all experts evenly."""
-    z: Tensor
-    """The router z-loss."""
+    report: RouterReport
 
 
 class Router(nn.Module):
@@ -71,13 +77,12 @@ class Router(nn.Module):
         count_BE.scatter_add_(1, sent_to_BA, torch.ones_like(sent_to_BA))
         fraction_BE = count_BE.to(dtype) / (num_tokens * self.experts_per_token)
         products_BE = fraction_BE * probability_BTE.mean(1)
-        return Routing(
-            expert_NK=expert_BTK.flatten(0, 1),
-            weight_NK=top_BTK.flatten(0, 1),
-            count_E=count_BE.sum(0),
+        report = RouterReport(
             load_balancing=self.num_experts * products_BE.sum(-1).mean(),
             z=logits_BTE.logsumexp(-1).square().mean(),
+            count_E=count_BE.sum(0),
         )
+        return Routing(expert_BTK.flatten(0, 1), top_BTK.flatten(0, 1), report)
 
 
 class Dispatch(NamedTuple):
@@ -265,11 +270,11 @@ class MoE(nn.Module):
             hidden_size, inner_size=inner_size, num_experts=num_experts, gated=gated
         )
 
-    def forward(self, x_BTD: Tensor) -> tuple[Tensor, Routing]:
+    def forward(self, x_BTD: Tensor) -> tuple[Tensor, RouterReport]:
         routing: Routing = self.router(x_BTD)
         dispatch = plan_dispatch(routing.expert_NK)
         x_ND = x_BTD.flatten(0, 1).to(autocast_dtype(x_BTD))
         x_AD = DispatchTokens.apply(x_ND, dispatch)  # type: ignore[no-untyped-call]
-        y_AD = self.experts(x_AD, routing.count_E)
+        y_AD = self.experts(x_AD, routing.report.count_E)
         y_ND: Tensor = CombineTokens.apply(y_AD, routing.weight_NK.to(y_AD.dtype), dispatch)  # type: ignore[no-untyped-call]
-        return y_ND.view_as(x_BTD), routing
+        return y_ND.view_as(x_BTD), routing.report

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from models.config import ModelConfig
 from models.layers import Attention, FeedForward, Head, RMSNorm, rotary_rotations
-from models.moe import MoE, Routing
+from models.moe import MoE, RouterReport
 
 
 class ModelOutput(NamedTuple):
@@ -50,11 +50,11 @@ class Block(nn.Module):
         else:
             self.feed_forward = FeedForward(size, inner_size=config.feed_forward_size, gated=gated)
 
-    def forward(self, x_BTD: Tensor, rotation_T1K: Tensor) -> tuple[Tensor, Routing | None]:
+    def forward(self, x_BTD: Tensor, rotation_T1K: Tensor) -> tuple[Tensor, RouterReport | None]:
         x_BTD = x_BTD + self.attention(self.attention_norm(x_BTD), rotation_T1K)
         result = self.feed_forward(self.feed_forward_norm(x_BTD))
-        y_BTD, routing = result if isinstance(result, tuple) else (result, None)
-        return x_BTD + y_BTD, routing
+        y_BTD, report = result if isinstance(result, tuple) else (result, None)
+        return x_BTD + y_BTD, report
 
 
 class MoETransformer(nn.Module):
@@ -90,17 +90,17 @@ class MoETransformer(nn.Module):
 
     def forward(self, tokens_BT: Tensor, targets_BT: Tensor) -> ModelOutput:
         """The losses of predicting `targets_BT` (int64) from `tokens_BT` (int64)."""
-        x_BTD, routings = self._hidden_states(tokens_BT)
+        x_BTD, reports = self._hidden_states(tokens_BT)
         cross_entropy, num_correct = self.head(x_BTD, targets_BT)
         auxiliary_loss = torch.zeros_like(cross_entropy)
         loads = [cross_entropy.new_empty(0, self.config.num_experts)]
-        for routing in routings:
+        for report in reports:
             auxiliary_loss = (
                 auxiliary_loss
-                + self.config.load_balancing_weight * routing.load_balancing
-                + self.config.router_z_weight * routing.z
+                + self.config.load_balancing_weight * report.load_balancing
+                + self.config.router_z_weight * report.z
             )
-            loads.append(routing.count_E.unsqueeze(0) / routing.count_E.sum())
+            loads.append(report.count_E.unsqueeze(0) / report.count_E.sum())
         return ModelOutput(
             loss=cross_entropy + auxiliary_loss,
             cross_entropy=cross_entropy,
@@ -115,16 +115,16 @@ class MoETransformer(nn.Module):
         logits_BTV: Tensor = self.head(x_BTD)
         return logits_BTV
 
-    def _hidden_states(self, tokens_BT: Tensor) -> tuple[Tensor, list[Routing]]:
+    def _hidden_states(self, tokens_BT: Tensor) -> tuple[Tensor, list[RouterReport]]:
         x_BTD = self.embedding(tokens_BT)
         if self.config.scale_embeddings:
             x_BTD = x_BTD * math.sqrt(self.config.hidden_size)
         rotation_T1K = rotary_rotations(
             x_BTD, head_size=self.config.head_size, theta=self.config.rope_theta
         )
-        routings: list[Routing] = []
+        reports: list[RouterReport] = []
         for block in self.blocks:
-            x_BTD, routing = block(x_BTD, rotation_T1K)
-            if routing is not None:
-                routings.append(routing)
-        return self.final_norm(x_BTD), routings
+            x_BTD, report = block(x_BTD, rotation_T1K)
+            if report is not None:
+                reports.append(report)
+        return self.final_norm(x_BTD), reports

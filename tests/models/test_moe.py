@@ -48,19 +48,17 @@ def test_the_layer_agrees_with_every_expert_on_every_token(
 ) -> None:
     moe, x_BTD = make_moe(gated=gated, k=k, dtype=dtype), make_input(dtype)
     direction = torch.randn(x_BTD.shape, generator=torch.Generator().manual_seed(2)).to(dtype)
-    y_BTD, routing = moe(x_BTD)
+    y_BTD, report = moe(x_BTD)
     dense = dense_moe(moe, x_BTD)
     rtol, atol = TOLERANCE[dtype]
     torch.testing.assert_close(y_BTD, dense.y_BTD, rtol=rtol, atol=atol)
-    torch.testing.assert_close(routing.load_balancing, dense.load_balancing, rtol=rtol, atol=atol)
-    torch.testing.assert_close(routing.z, dense.z, rtol=rtol, atol=atol)
+    torch.testing.assert_close(report.load_balancing, dense.load_balancing, rtol=rtol, atol=atol)
+    torch.testing.assert_close(report.z, dense.z, rtol=rtol, atol=atol)
     torch.testing.assert_close(
-        routing.count_E / routing.count_E.sum(), dense.load_E, check_dtype=False
+        report.count_E / report.count_E.sum(), dense.load_E, check_dtype=False
     )
 
-    ours = gradients(
-        (y_BTD * direction).sum() + routing.load_balancing + 0.1 * routing.z, x_BTD, moe
-    )
+    ours = gradients((y_BTD * direction).sum() + report.load_balancing + 0.1 * report.z, x_BTD, moe)
     theirs = gradients(
         (dense.y_BTD * direction).sum() + dense.load_balancing + 0.1 * dense.z, x_BTD, moe
     )
@@ -85,8 +83,8 @@ def test_no_token_is_dropped_when_all_choose_the_same_expert(
 ) -> None:
     moe, x_BTD = make_moe(gated=gated, k=1), make_input()
     favour_one_expert(moe, x_BTD)
-    y_BTD, routing = moe(x_BTD)
-    assert routing.count_E.tolist() == [12, 0, 0, 0]
+    y_BTD, report = moe(x_BTD)
+    assert report.count_E.tolist() == [12, 0, 0, 0]
     torch.testing.assert_close(y_BTD, dense_moe(moe, x_BTD).y_BTD)
     assert (y_BTD.abs().sum(-1) > 0).all()
 
@@ -107,8 +105,8 @@ def test_the_losses_of_two_halves_average_to_the_loss_of_the_whole() -> None:
     moe, x_BTD = make_moe(), make_input(num_sequences=6)
 
     def losses(part: Tensor) -> Tensor:
-        routing = moe.router(part)
-        return routing.load_balancing + routing.z
+        report = moe.router(part).report
+        return report.load_balancing + report.z
 
     whole = losses(x_BTD)
     halves = torch.stack([losses(half) for half in x_BTD.chunk(2)])
@@ -127,8 +125,8 @@ def test_even_routing_has_a_load_balancing_loss_of_one_and_collapse_of_the_numbe
         router.weight.copy_(100 * torch.eye(4))
     even = torch.eye(4, dtype=torch.float64).unsqueeze(0)
     collapsed = even[:, :1].expand(1, 4, 4)
-    assert router(even).load_balancing.item() == pytest.approx(1)
-    assert router(collapsed).load_balancing.item() == pytest.approx(4)
+    assert router(even).report.load_balancing.item() == pytest.approx(1)
+    assert router(collapsed).report.load_balancing.item() == pytest.approx(4)
 
 
 @pytest.mark.parametrize("k", [1, 2])
@@ -142,12 +140,12 @@ def test_the_router_learns_from_the_output_of_its_experts(k: int) -> None:
 
 def test_the_router_stays_in_fp32_under_bf16_autocast() -> None:
     moe, x_BTD = make_moe(dtype=torch.float32), make_input(torch.float32)
-    exact_y, exact = moe(x_BTD)
+    exact, (exact_y, _) = moe.router(x_BTD), moe(x_BTD)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        y_BTD, routing = moe(x_BTD)
+        routing, (y_BTD, _) = moe.router(x_BTD), moe(x_BTD)
     assert torch.equal(routing.expert_NK, exact.expert_NK)
     assert torch.equal(routing.weight_NK, exact.weight_NK)
-    assert torch.equal(routing.z, exact.z)
+    assert torch.equal(routing.report.z, exact.report.z)
     assert y_BTD.dtype == torch.bfloat16
     torch.testing.assert_close(y_BTD.float(), exact_y, rtol=0.05, atol=0.05)
     y_BTD.float().sum().backward()
