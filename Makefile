@@ -33,6 +33,8 @@ lint: $(STAMP)  ## formatting, style, types, import contracts, docker files
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/hadolint docker/Dockerfile
+	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker/compose.yaml
 
 format: $(STAMP)  ## reformat and fix what can be fixed
 	$(BIN)/ruff format .
