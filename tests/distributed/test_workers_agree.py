@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -13,60 +14,84 @@ import pytest
 
 # fp32 sums in another order; Newton-Schulz (in fp32 here) and top-k routing amplify them.
 RELATIVE_TOLERANCE = 1e-4
+ACCUMULATED = "muon,training.accumulation_steps=2"
 
 
-def run_trial(study: Path, *, workers: int, variant: str, sets: tuple[str, ...] = ()) -> Any:
-    """All reports and the outcome of one trial under `torchrun`."""
+def torchrun(workers: int, *arguments: str) -> str:
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(workers)]
-    command += ["--master-port", "0", "--rdzv-backend", "c10d", "--rdzv-endpoint", "127.0.0.1:0"]
-    command += ["-m", "harness", "trial", str(study), "--variant", variant, "--json"]
-    for override in sets:
-        command += ["--set", override]
+    command += ["--rdzv-backend", "c10d", "--rdzv-endpoint", "127.0.0.1:0", *arguments]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
+    done = subprocess.run(
+        command, capture_output=True, text=True, env=environment, timeout=600, check=False
+    )
     assert done.returncode == 0, done.stderr[-4000:]
-    return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    return done.stdout
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture(scope="module")
+def runs(study_text: str, tmp_path_factory: pytest.TempPathFactory) -> dict[int, Any]:
+    """The same three trials with 1, 2 and 4 workers."""
+    from harness.data import prepare
+    from harness.study import load_study
+
+    study = tmp_path_factory.mktemp("study") / "tiny.toml"
+    study.write_text(study_text)
+    prepare(load_study(study).data)
+    script = str(Path(__file__).with_name("run_trials.py"))
+    requests = [f"{free_port()}:{name}" for name in ("adamw", "muon", ACCUMULATED)]
+    return {n: json.loads(torchrun(n, script, str(study), *requests)) for n in (1, 2, 4)}
+
+
+def assert_same_losses(one: Any, many: Any) -> None:
+    for certificate in ("initial_parameters_sha256", "batches_sha256"):
+        assert many["outcome"][certificate] == one["outcome"][certificate]
+    for left, right in zip(one["reports"], many["reports"], strict=True):
+        for loss in ("validation_loss", "train_loss"):
+            if left[loss] is not None:
+                assert right[loss] == pytest.approx(left[loss], rel=RELATIVE_TOLERANCE)
 
 
 @pytest.mark.parametrize("variant", ["adamw", "muon"])
-def test_one_two_and_four_workers_give_the_same_losses(study_file: Path, variant: str) -> None:
-    runs = {n: run_trial(study_file, workers=n, variant=variant) for n in (1, 2, 4)}
-    *reference, outcome = runs[1]
-    for workers in (2, 4):
-        *reports, other = runs[workers]
-        assert other["preflight"]["num_workers"] == workers
-        assert other["batches_sha256"] == outcome["batches_sha256"]
-        assert other["initial_parameters_sha256"] == outcome["initial_parameters_sha256"]
-        for one, many in zip(reference, reports, strict=True):
-            assert many["validation_loss"] == pytest.approx(
-                one["validation_loss"], rel=RELATIVE_TOLERANCE
-            )
-            if one["step"] > 0:
-                assert many["train_loss"] == pytest.approx(
-                    one["train_loss"], rel=RELATIVE_TOLERANCE
-                )
+@pytest.mark.parametrize("workers", [2, 4])
+def test_one_two_and_four_workers_give_the_same_losses(
+    runs: dict[int, Any], variant: str, workers: int
+) -> None:
+    assert runs[workers][variant]["outcome"]["preflight"]["num_workers"] == workers
+    assert_same_losses(runs[1][variant], runs[workers][variant])
 
 
-def test_accumulation_gives_the_same_losses_and_one_muon_step_each(study_file: Path) -> None:
-    *plain, plain_outcome = run_trial(study_file, workers=1, variant="muon")
-    *split, split_outcome = run_trial(
-        study_file, workers=2, variant="muon", sets=("training.accumulation_steps=2",)
-    )
-    assert split_outcome["batches_sha256"] == plain_outcome["batches_sha256"]
-    for one, many in zip(plain, split, strict=True):
-        assert many["validation_loss"] == pytest.approx(
-            one["validation_loss"], rel=RELATIVE_TOLERANCE
-        )
-        assert many["counters"] == one["counters"]
+@pytest.mark.parametrize("workers", [1, 2, 4])
+def test_accumulation_gives_the_same_losses_and_one_newton_schulz_a_step(
+    runs: dict[int, Any], workers: int
+) -> None:
+    assert_same_losses(runs[1]["muon"], runs[workers][ACCUMULATED])
+    last = runs[workers][ACCUMULATED]["reports"][-1]
+    assert last["counters"]["newton_schulz_steps"] == last["step"]
 
 
-def test_a_seed_gives_all_variants_the_same_start_and_the_same_batches(study_file: Path) -> None:
-    adamw = run_trial(study_file, workers=1, variant="adamw")
-    muon = run_trial(study_file, workers=1, variant="muon")
+def test_a_seed_gives_all_variants_the_same_start_and_the_same_batches(
+    runs: dict[int, Any],
+) -> None:
+    adamw, muon = runs[1]["adamw"], runs[1]["muon"]
     for certificate in ("initial_parameters_sha256", "batches_sha256"):
-        assert adamw[-1][certificate] == muon[-1][certificate]
-    assert adamw[0]["validation_loss"] == muon[0]["validation_loss"]
-    assert adamw[-1]["validation_loss"] != muon[-1]["validation_loss"]
+        assert adamw["outcome"][certificate] == muon["outcome"][certificate]
+    assert adamw["reports"][0]["validation_loss"] == muon["reports"][0]["validation_loss"]
+    assert adamw["outcome"]["validation_loss"] != muon["outcome"]["validation_loss"]
+
+
+def test_the_command_runs_a_trial_under_torchrun(runs: dict[int, Any], study_file: Path) -> None:
+    arguments = ("-m", "harness", "trial", str(study_file), "--variant", "muon", "--json")
+    *reports, outcome = map(json.loads, torchrun(2, *arguments).splitlines())
+    assert [report["validation_loss"] for report in reports] == [
+        report["validation_loss"] for report in runs[2]["muon"]["reports"]
+    ]
+    assert outcome["outcome"] == "completed"
 
 
 def test_a_gang_that_does_not_fit_the_study_is_refused(study_file: Path) -> None:
