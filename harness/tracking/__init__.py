@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from harness.report.view import StudyView, load_view
 from harness.results import StudyFolder, read_json, write_json
 from harness.tracking.records import STUDY_ROLE, note, records
+from harness.tracking.views import addresses, ui_links, view_tags
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -77,27 +78,31 @@ class Tracker:
         runs.write_artifacts(STUDY_ROLE, _artifacts(view.folder))
 
     def _experiment(self, client: MlflowClient, view: StudyView) -> str:
+        """The experiment's id, after its description and views were brought up to date."""
         found = client.get_experiment_by_name(view.name)
         if found is None:
             # A server decides itself where artifacts go.
             location = (self.folder.path.parent / "mlartifacts" / view.name).as_uri()
-            tags = {"mlflow.experimentKind": EXPERIMENT_KIND, "mlflow.note.content": note(view)}
-            return str(
-                client.create_experiment(
-                    view.name,
-                    artifact_location=None if self.given_uri else location,
-                    tags=tags,
-                )
+            created = client.create_experiment(
+                view.name, artifact_location=None if self.given_uri else location
             )
+            found = client.get_experiment(created)
         if found.lifecycle_stage != "active":
             raise OSError(
                 f"the experiment {view.name!r} was deleted in MLflow: restore it with `mlflow "
                 f"experiments restore -x {found.experiment_id}`, or remove it for good with "
                 "`mlflow gc`"
             )
-        if found.tags.get("mlflow.note.content") != note(view):
-            client.set_experiment_tag(found.experiment_id, "mlflow.note.content", note(view))
-        return str(found.experiment_id)
+        experiment_id = str(found.experiment_id)
+        tags = {
+            "mlflow.experimentKind": EXPERIMENT_KIND,
+            "mlflow.note.content": note(view, links=addresses(experiment_id)),
+            **view_tags(),
+        }
+        for key, value in tags.items():
+            if found.tags.get(key) != value:
+                client.set_experiment_tag(experiment_id, key, value)
+        return experiment_id
 
     def _study_id(self) -> str:
         """Tells this folder's runs from those of another folder with the same study."""
@@ -161,4 +166,4 @@ def ui_command(runs_dir: Path, *, port: int = 5000) -> list[str]:
     ]
 
 
-__all__ = ["Tracker", "TrackingUnavailable", "ui_command"]
+__all__ = ["Tracker", "TrackingUnavailable", "ui_command", "ui_links"]

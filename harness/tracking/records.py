@@ -10,7 +10,7 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -243,16 +243,20 @@ def _group(values: dict[str, Any], *, step: int) -> Group:
     return Group(values=finite, elapsed_s=0.0)
 
 
-def note(view: StudyView) -> str:
-    """The verdict in Markdown: the first thing on the page of the experiment."""
-    lines = [f"**{view.study['question']}**", ""] if view.study.get("question") else []
+def note(view: StudyView, *, links: Mapping[str, str] | None = None) -> str:
+    """The verdict in Markdown: the first thing on the page of the experiment and of the study."""
+    lines = []
+    if links:
+        lines += [" · ".join(f"[{text}]({address})" for text, address in links.items()), ""]
+    if view.study.get("question"):
+        lines += [f"**{view.study['question']}**", ""]
     comparisons = (view.analysis or {}).get("comparisons", [])
     lines += [f"- **{item['verdict']}**: {item['sentence']}" for item in comparisons]
     if not comparisons:
         lines.append("No verdict yet.")
     if view.finished < len(view.confirmation):
         lines += ["", f"{view.finished} of {len(view.confirmation)} trials are finished."]
-    lines += ["", f"The report is in the artifacts of the run `{view.name} (study)`."]
+    lines += ["", f"The report is among the artifacts of the run `{view.name} (study)`."]
     return "\n".join(lines)
 
 

@@ -79,7 +79,7 @@ def rows_height(rows: int, *, each: float = 0.34, around: float = 1.1) -> float:
 def png(figure: Figure) -> bytes:
     buffer = io.BytesIO()
     # Without the version of matplotlib in it, an unchanged figure is an unchanged file.
-    FigureCanvasAgg(figure).print_png(buffer, metadata={"Software": None})
+    figure.savefig(buffer, format="png", metadata={"Software": None})
     return buffer.getvalue()
 
 

@@ -45,7 +45,7 @@ def forest(view: StudyView) -> Drawing | None:
                 "compared by ranks, no mean",
                 ha="center",
                 va="center",
-                fontsize=8,
+                fontsize=9,
                 color="#555555",
                 backgroundcolor="white",
             )
@@ -84,13 +84,15 @@ def _draw_interval(
 
 def _write_verdict(axes: Axes, row: int, comparison: dict[str, Any]) -> None:
     word = comparison["verdict"]
+    # The p that the verdict rests on.
+    p = comparison["equivalence"]["p"] if word == "equivalent" else comparison["p_holm"]
     axes.text(
         1.01,
         row,
-        f"{VERDICT_MARKERS[word]} {word}\n    {numbers.p_equals(comparison['p_holm'])}",
+        f"{VERDICT_MARKERS[word]} {word}\n    {numbers.p_equals(p)}",
         transform=axes.get_yaxis_transform(),
         va="center",
-        fontsize=8,
+        fontsize=9,
         fontweight="bold" if word in ("better", "worse") else "normal",
     )
 

@@ -59,8 +59,8 @@ def router_load(view: StudyView) -> Drawing | None:
         stride = max(1, experts // 8)
         axes.set_xticks(np.arange(0, experts, stride) + 0.5, range(0, experts, stride))
         axes.invert_yaxis()
-    figure.supxlabel("experts, most used first", fontsize=9.5)
-    figure.supylabel("MoE layer", fontsize=9.5)
+    figure.supxlabel("experts, most used first")
+    figure.supylabel("MoE layer")
     if mesh is not None:
         figure.colorbar(mesh, ax=panels, label="share × number of experts", aspect=12 * rows)
     return Drawing(
