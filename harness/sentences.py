@@ -4,6 +4,7 @@ import math
 
 from harness.stats.equivalence import EquivalenceTest
 from harness.stats.intervals import Interval
+from harness.stats.power import Capability
 from harness.stats.verdict import Verdict
 
 VERDICT_WORDS: dict[Verdict, str] = {
@@ -88,3 +89,20 @@ def target_sentence(
     places = decimals_for(None if upper_bound is None else upper_bound - mean)
     bound = "" if upper_bound is None else f", upper bound {upper_bound:.{places}f}"
     return f"{claim}: mean {mean:.{places}f}{bound}, {p_value(adjusted_p)} (Holm), {n} seeds"
+
+
+def capability_sentences(plan: Capability) -> list[str]:
+    """What a plan's number of seeds can and cannot show."""
+    many = f" for each of {plan.comparisons} comparisons" if plan.comparisons > 1 else ""
+    share = plan.alpha / plan.comparisons
+    can = "it can" if plan.exact_test_can_decide else "it cannot"
+    exact = "sign-flip" if plan.design == "paired" else "relabelling"
+    size = f"{plan.detectable_in_sigmas:.2f} standard deviations of one run"
+    if plan.detectable_difference is not None:
+        size += f" ({plan.detectable_difference:.3g} nats at {plan.sigma:.3g} a run)"
+    return [
+        f"{plan.seeds} {plan.design} seeds{many}: a true difference of {size} is found with "
+        f"{100 * plan.power:.4g} % probability; smaller ones are usually missed.",
+        f"The smallest p of the exact {exact} test is {plan.minimum_exact_p:.3g}: {can} go below "
+        f"{share:.3g} by itself.",
+    ]

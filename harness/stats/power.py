@@ -1,11 +1,12 @@
 """Planning: what n seeds can and cannot show."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy import optimize, stats
 
 from harness.stats.arrays import MINIMUM_SEEDS, as_float, check_level
@@ -41,6 +42,27 @@ class Capability:
     exact_test_can_decide: bool
     detectable_in_sigmas: float
     detectable_difference: float | None
+
+
+def pooled_sd(groups: Sequence[ArrayLike]) -> float:
+    """The standard deviation of one run over seeds, from earlier results of several variants.
+
+    `sqrt(sum over groups of SS / sum of (n - 1))`; groups with fewer than 2 runs say nothing.
+
+    Args:
+        groups: final values of each variant over its seeds.
+
+    Raises:
+        ValueError: no group has two runs, or nothing varied.
+    """
+    values = [np.asarray(group, dtype=np.float64) for group in groups]
+    freedom = sum(v.size - 1 for v in values if v.size > 1)
+    squares = sum(float(((v - v.mean()) ** 2).sum()) for v in values if v.size > 1)
+    if freedom < 1 or not squares > 0.0:
+        raise ValueError(
+            "these results show no noise: a variant with at least two seeds that differ is needed"
+        )
+    return math.sqrt(squares / freedom)
 
 
 def power_of_t(

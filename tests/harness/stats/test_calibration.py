@@ -98,7 +98,7 @@ def test_studies_with_divergence_keep_their_error() -> None:
         cell = divergence_error(
             np.random.default_rng(77),
             noise=gaussian_noise,
-            seeds=6,
+            seeds=5,
             studies=200,
             design=design,
             alpha=ALPHA,

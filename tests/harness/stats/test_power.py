@@ -9,6 +9,7 @@ from scipy import stats
 from harness.stats.power import (
     capability,
     detectable_difference,
+    pooled_sd,
     power_of_t,
     power_of_tost,
     seeds_for_equivalence,
@@ -115,3 +116,12 @@ def test_correlated_pairs_and_fewer_comparisons_show_more() -> None:
 def test_a_plan_that_makes_no_sense_is_refused(call, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_the_noise_of_earlier_runs_is_pooled_within_variants() -> None:
+    groups = [[3.1, 3.2, 3.3], [9.0, 9.1], [5.0]]
+    assert pooled_sd(groups) == pytest.approx(np.sqrt((0.02 + 0.005) / 3))
+    assert pooled_sd([[1.0, 3.0]]) == pytest.approx(np.std([1.0, 3.0], ddof=1))
+    for silent in ([], [[1.0]], [[2.0, 2.0, 2.0]]):
+        with pytest.raises(ValueError, match="no noise"):
+            pooled_sd(silent)
