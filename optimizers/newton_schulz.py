@@ -35,6 +35,11 @@ _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 _SEGMENT_STEPS = {torch.float64: 5, torch.float32: 3, torch.bfloat16: 2, torch.float16: 2}
 _FIRST_SEGMENT_STEPS = {torch.bfloat16: 1, torch.float16: 1}
 
+# Symmetric products by blocks: measured on one core with AVX-512, four blocks of rows save 10 % of
+# the time at n = 512, 20 % at 768 and 25 % at 1024, and lose below.
+_SYMMETRIC_FROM = 512
+_SYMMETRIC_BLOCKS = 4
+
 
 @dataclass(frozen=True)
 class Computation:
@@ -194,10 +199,8 @@ def _iterate(
 
 
 def _standard(x: Tensor, triples: tuple[Triple, ...], data: Schedule) -> Tensor:
-    for a, b, c in triples:
-        gram = _gram_matrix(x)
-        polynomial = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
-        x = _times_plus(polynomial, x, scale=a)
+    for triple in triples:
+        x = _apply(_factor(_gram_matrix(x), triple), x, triple)
         if data.renormalise:
             x = _renormalise(x, epsilon=data.epsilon)
     return x
@@ -206,9 +209,8 @@ def _standard(x: Tensor, triples: tuple[Triple, ...], data: Schedule) -> Tensor:
 def _gram(
     x: Tensor, triples: tuple[Triple, ...], restarts: tuple[int, ...], data: Schedule
 ) -> Tensor:
-    bounds = (0, *restarts, len(triples))
-    for start, stop in itertools.pairwise(bounds):
-        x = _times(_gram_segment(_gram_matrix(x), triples[start:stop], data), x)
+    for start, stop in itertools.pairwise((0, *restarts, len(triples))):
+        x = _from_side(_gram_segment(_gram_matrix(x), triples[start:stop], data), x)
         if data.renormalise:
             x = _renormalise(x, epsilon=data.epsilon)
     return x
@@ -217,16 +219,11 @@ def _gram(
 def _gram_segment(r: Tensor, triples: tuple[Triple, ...], data: Schedule) -> Tensor:
     """The `(K, n, n)` product of the steps' factors, from the Gram matrix `r` alone."""
     q: Tensor | None = None
-    for step, (a, b, c) in enumerate(triples):
-        z = torch.baddbmm(r, r, r, beta=b, alpha=c)
-        if q is None:
-            q = z.clone()
-            q.diagonal(dim1=-2, dim2=-1).add_(a)
-        else:
-            q = torch.baddbmm(q, z, q, beta=a)
+    for step, triple in enumerate(triples):
+        factor = _factor(r, triple)
+        q = _with_diagonal(factor, triple) if q is None else _square(factor, q, triple)
         if step + 1 < len(triples):
-            t = torch.baddbmm(r, z, r, beta=a)
-            r = torch.baddbmm(t, z, t, beta=a)
+            r = _square(factor, _square(factor, r, triple), triple)
             if data.renormalise:  # |X|_F^2 is the trace of R
                 trace = r.diagonal(dim1=-2, dim2=-1).sum(-1).clamp(min=0)[:, None, None]
                 norm = trace.sqrt() + data.epsilon
@@ -235,20 +232,81 @@ def _gram_segment(r: Tensor, triples: tuple[Triple, ...], data: Schedule) -> Ten
     return q
 
 
+# The factor of a step is a + b R + c R^2. In half precision it is kept without the diagonal a,
+# which the products add in float32 before they round. In full precision it is kept whole, which
+# spares every product a pass over its result: c (R + b/2c)^2 + a - b^2/4c, the shift on the
+# diagonal of R for the duration of one product.
+
+
+def _factor(r: Tensor, triple: Triple) -> Tensor:
+    a, b, c = triple
+    if _is_half(r):
+        return torch.baddbmm(r, r, r, beta=b, alpha=c)
+    diagonal = r.diagonal(dim1=-2, dim2=-1)
+    before = diagonal.clone()
+    diagonal.add_(b / (2 * c))
+    factor = _symmetric_product(r, r, scale=c)
+    diagonal.copy_(before)
+    factor.diagonal(dim1=-2, dim2=-1).add_(a - b * b / (4 * c))
+    return factor
+
+
+def _with_diagonal(factor: Tensor, triple: Triple) -> Tensor:
+    if not _is_half(factor):
+        return factor
+    whole = factor.clone()
+    whole.diagonal(dim1=-2, dim2=-1).add_(triple[0])
+    return whole
+
+
+def _square(factor: Tensor, other: Tensor, triple: Triple) -> Tensor:
+    """The step's factor times a symmetric `(K, n, n)` matrix that commutes with it."""
+    if _is_half(other):
+        return torch.baddbmm(other, factor, other, beta=triple[0])
+    return _symmetric_product(factor, other)
+
+
+def _apply(factor: Tensor, x: Tensor, triple: Triple) -> Tensor:
+    """The step's factor times `X`."""
+    if not _is_half(x):
+        return _from_side(factor, x)
+    left, right = (x, factor) if _is_tall(x) else (factor, x)
+    return torch.baddbmm(x, left, right, beta=triple[0])
+
+
+def _from_side(square: Tensor, x: Tensor) -> Tensor:
+    """`square` times `X`, from the side where it fits."""
+    return torch.bmm(x, square) if _is_tall(x) else torch.bmm(square, x)
+
+
 def _gram_matrix(x: Tensor) -> Tensor:
     """`X X^T` or `X^T X`, whichever is smaller."""
-    return torch.bmm(x.mT, x) if x.shape[-2] > x.shape[-1] else torch.bmm(x, x.mT)
+    return _symmetric_product(x.mT, x) if _is_tall(x) else _symmetric_product(x, x.mT)
 
 
-def _times(square: Tensor, x: Tensor) -> Tensor:
-    return torch.bmm(x, square) if x.shape[-2] > x.shape[-1] else torch.bmm(square, x)
+def _symmetric_product(left: Tensor, right: Tensor, *, scale: float = 1.0) -> Tensor:
+    """`scale * left @ right`, known to be symmetric: `(K, n, m), (K, m, n) -> (K, n, n)`.
+
+    Large products on a CPU compute the lower triangle in blocks of rows and mirror it.
+    """
+    n = left.shape[-2]
+    product = left.new_empty(left.shape[0], n, n)
+    if n < _SYMMETRIC_FROM or left.device.type != "cpu" or _is_half(left):
+        return torch.baddbmm(product, left, right, beta=0, alpha=scale)
+    edges = [n * k // _SYMMETRIC_BLOCKS for k in range(_SYMMETRIC_BLOCKS + 1)]
+    for start, stop in itertools.pairwise(edges):
+        rows = torch.bmm(left[:, start:stop], right[:, :, :stop])
+        product[:, start:stop, :stop] = rows if scale == 1.0 else rows.mul_(scale)
+        product[:, :start, start:stop] = product[:, start:stop, :start].mT
+    return product
 
 
-def _times_plus(square: Tensor, x: Tensor, *, scale: float) -> Tensor:
-    """`square X + scale X`, from the side where it fits."""
-    if x.shape[-2] > x.shape[-1]:
-        return torch.baddbmm(x, x, square, beta=scale)
-    return torch.baddbmm(x, square, x, beta=scale)
+def _is_half(x: Tensor) -> bool:
+    return x.dtype in (torch.bfloat16, torch.float16)
+
+
+def _is_tall(x: Tensor) -> bool:
+    return x.shape[-2] > x.shape[-1]
 
 
 def _renormalise(x: Tensor, *, epsilon: float) -> Tensor:

@@ -174,6 +174,15 @@ class NamedOptimizer(torch.optim.Optimizer):
                 gradient.mul_(factor.to(gradient.dtype))
         return norm
 
+    def held_weights(self) -> dict[str, Tensor]:
+        """Parameter name -> the elements of it that this worker updates, `(numel,)`, views."""
+        return {name: fragment.weight() for name, fragment in self._fragments.items()}
+
+    def count_skipped_step(self) -> None:
+        """For a backend that found a non-finite gradient itself and does not call `step`."""
+        for name in self._skips:
+            self._skips[name] += 1
+
     @property
     def counters(self) -> dict[str, int]:
         """Counts since the start, loaded ones included.
