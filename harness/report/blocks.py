@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 Align = Literal["left", "right"]
+VerdictWord = Literal["better", "worse", "equivalent", "inconclusive", "below", "not shown"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +54,7 @@ class Facts:
 class Verdict:
     """One comparison in words."""
 
-    word: str
+    word: VerdictWord
     variant: str
     sentence: str
     kind: Literal["verdict"] = field(default="verdict", init=False)

@@ -17,11 +17,19 @@ from harness.report.blocks import (
     Section,
     Table,
     Verdict,
+    VerdictWord,
 )
 from harness.report.sections import Material, sections
 
 TEMPLATES = Path(__file__).parent
-VERDICT_SIGNS = {"better": "▼", "worse": "▲", "equivalent": "=", "inconclusive": "?"}
+VERDICT_SIGNS: dict[VerdictWord, str] = {
+    "better": "▼",
+    "worse": "▲",
+    "equivalent": "=",
+    "inconclusive": "?",
+    "below": "▼",
+    "not shown": "?",
+}
 """Down is better: the loss is lower. A sign, because colour alone does not reach everyone."""
 
 

@@ -6,6 +6,7 @@ import csv
 import io
 import math
 from collections.abc import Callable, Iterable
+from itertools import takewhile
 from pathlib import Path
 
 from harness.analysis import Analysis, AnalysisSettings, BaselineSlope, analyse
@@ -45,28 +46,44 @@ def _row(planned: PlannedTrial, outcome: Outcome) -> ResultRow:
 
 
 def whole_seeds(view: StudyView) -> tuple[int, ...]:
-    """Seeds at which every variant has an outcome.
-
-    Only these are analysed: a variant that happens to be a seed ahead would break the pairs.
-    """
+    """Seeds at which every variant has an outcome."""
     open_seeds = {trial.seed for trial in view.confirmation if trial.outcome is None}
     return tuple(seed for seed in view.seeds if seed not in open_seeds)
 
 
+def analysed_seeds(view: StudyView) -> dict[str, tuple[int, ...]]:
+    """The seeds of each variant that are analysed.
+
+    Without looks: those at which every variant has an outcome, because a variant that happens to
+    be a seed ahead would break the pairs. With looks: each variant's first seeds without a gap,
+    because a decided variant is not trained any further.
+    """
+    if not view.study["analysis"].get("looks"):
+        return dict.fromkeys(view.variants, whole_seeds(view))
+    return {
+        variant: tuple(
+            trial.seed for trial in takewhile(lambda t: t.outcome is not None, view.of(variant))
+        )
+        for variant in view.variants
+    }
+
+
 def why_no_analysis(view: StudyView) -> str | None:
-    """The reason why no verdict can be given yet; None if one can."""
-    if not view.challengers:
+    """The reason why nothing can be said yet; None if something can."""
+    settings = view.study["analysis"]
+    if not view.challengers and settings.get("target") is None:
         return f"The study has one variant only ({view.baseline}): there is nothing to compare."
-    done, planned = len(whole_seeds(view)), len(view.seeds)
-    if done >= MINIMUM_SEEDS:
+    needed = min(settings.get("looks") or [MINIMUM_SEEDS])
+    done, planned = min(map(len, analysed_seeds(view).values())), len(view.seeds)
+    if done >= needed:
         return None
     return (
         f"{done} of {planned} seeds are finished for every variant and a verdict needs at least "
-        f"{MINIMUM_SEEDS}: "
+        f"{needed}: "
         + (
             "run the study again, it continues where it stopped."
-            if planned >= MINIMUM_SEEDS
-            else f"plan at least {MINIMUM_SEEDS} confirmation seeds."
+            if planned >= needed
+            else f"plan at least {needed} confirmation seeds."
         )
     )
 
@@ -85,8 +102,8 @@ def analyse_study(folder: StudyFolder) -> Analysis | None:
         folder.analysis_path.unlink(missing_ok=True)
         return None
     settings = AnalysisSettings.model_validate(view.study["analysis"])
-    seeds = set(whole_seeds(view))
-    rows = [row for row in results_rows(folder, view.plan) if row.seed in seeds]
+    seeds = analysed_seeds(view)
+    rows = [row for row in results_rows(folder, view.plan) if row.seed in seeds[row.variant]]
     analysis = analyse(rows, settings, slope=_slope(view, settings))
     write_json(folder.analysis_path, analysis.to_json())
     return analysis

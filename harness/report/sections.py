@@ -10,7 +10,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.report import numbers, tables
-from harness.report.blocks import Block, Details, Facts, FigureImage, Paragraph, Section, Verdict
+from harness.report.blocks import (
+    Block,
+    Details,
+    Facts,
+    FigureImage,
+    Paragraph,
+    Section,
+    Verdict,
+    VerdictWord,
+)
 from harness.report.rows import whole_seeds, why_no_analysis
 from harness.report.view import StudyView, TrialView
 
@@ -38,27 +47,32 @@ def verdict(material: Material) -> Iterator[Block]:
         yield Paragraph(text=f"No verdict. {reason}", tone="warning")
     else:
         place = {variant: index for index, variant in enumerate(view.ranked())}
-        comparisons = view.analysis["comparisons"]
-        for comparison in sorted(comparisons, key=lambda item: place[item["variant"]]):
+        for comparison in sorted(view.comparisons, key=lambda item: place[item["variant"]]):
             yield Verdict(
                 word=comparison["verdict"],
                 variant=comparison["variant"],
                 sentence=comparison["sentence"],
             )
+        for target in view.targets:
+            word: VerdictWord = "below" if target["below"] else "not shown"
+            yield Verdict(word=word, variant=target["variant"], sentence=target["sentence"])
         yield from (Paragraph(text=note, tone="note") for note in view.analysis["notes"])
     yield Facts(items=tuple(_headlines(view)))
 
 
 def _interim_warning(view: StudyView) -> Iterator[Block]:
-    planned = len(view.confirmation)
-    if view.finished < planned:
-        yield Paragraph(
-            text=f"Not finished: {view.finished} of {planned} planned trials have an outcome. "
+    if view.complete:
+        return
+    text = f"Not finished: {view.finished} of {len(view.confirmation)} planned trials are done. "
+    if view.study["analysis"].get("looks"):
+        text += "The looks were fixed in advance, so that what is decided here stays decided."
+    else:
+        text += (
             f"What follows rests on the {len(whole_seeds(view))} of {len(view.seeds)} seeds that "
             "are finished for every variant. It is not the planned result, and stopping here "
-            "because it looks good would make false positives more frequent than alpha.",
-            tone="warning",
+            "because it looks good would make false positives more frequent than alpha."
         )
+    yield Paragraph(text=text, tone="warning")
 
 
 def _headlines(view: StudyView) -> Iterator[tuple[str, str]]:
@@ -93,6 +107,9 @@ def _has_mean(view: StudyView, variant: str) -> bool:
 
 def results(material: Material) -> Iterator[Block]:
     yield tables.results(material.view)
+    targets = tables.targets(material.view)
+    if targets:
+        yield targets
     yield from material.figure("forest")
     yield from material.figure("seed_strip")
     yield from material.figure("comparison")
@@ -152,10 +169,10 @@ def _with_routes(trials: tuple[TrialView, ...]) -> TrialView | None:
 def evidence(material: Material) -> Iterator[Block]:
     """Tests in full, pairing, and the plan that was fixed before the first trial."""
     view = material.view
-    for found in (tables.statistics_table(view), tables.pairing(view)):
+    for found in (tables.statistics_table(view), tables.looks(view), tables.pairing(view)):
         if found:
             yield found
-    for comparison in (view.analysis or {}).get("comparisons", []):
+    for comparison in view.comparisons:
         for note in comparison["notes"]:
             yield Paragraph(text=f"{comparison['variant']}: {note}.", tone="note")
     yield tables.certificate(view)

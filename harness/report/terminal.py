@@ -63,7 +63,8 @@ def _verdicts(view: StudyView, analysis: Analysis | None) -> Iterator[Renderable
             Text(comparison.verdict, style=VERDICT_STYLES[comparison.verdict]), comparison.sentence
         )
     yield verdicts
-    if view.finished < len(view.confirmation):
+    yield from (Text(target.sentence) for target in analysis.targets)
+    if not view.complete:
         yield Text(
             f"Not finished: {view.finished} of {len(view.confirmation)} trials. "
             "This is not the planned result.",

@@ -131,6 +131,29 @@ class StudyView:
         """Number of planned confirmation rows that have an outcome."""
         return sum(trial.outcome is not None for trial in self.confirmation)
 
+    @property
+    def complete(self) -> bool:
+        """Whether nothing is left to train: with looks, decided variants need no more seeds."""
+        if self.study["analysis"].get("looks") and self.comparisons:
+            return all(item["look"]["next_look"] is None for item in self.comparisons)
+        return self.finished == len(self.confirmation)
+
+    @property
+    def comparisons(self) -> list[dict[str, Any]]:
+        """The analysed comparisons; see docs/reference/compare-json.md for their fields."""
+        return list((self.analysis or {}).get("comparisons", []))
+
+    @property
+    def targets(self) -> list[dict[str, Any]]:
+        return list((self.analysis or {}).get("targets", []))
+
+    def comparison(self, variant: str) -> dict[str, Any] | None:
+        return next((item for item in self.comparisons if item["variant"] == variant), None)
+
+    def summary(self, variant: str) -> dict[str, Any] | None:
+        summaries: list[dict[str, Any]] = (self.analysis or {}).get("variants", [])
+        return next((item for item in summaries if item["variant"] == variant), None)
+
     def distinct(self) -> tuple[TrialView, ...]:
         """Each training run once, though two variants may share it."""
         return tuple({trial.key: trial for trial in reversed(self.trials)}.values())[::-1]
@@ -155,9 +178,8 @@ class StudyView:
 
     def _centre(self, variant: str) -> tuple[float | None, float | None]:
         """Mean and median, as analysed or, before that, of what is finished."""
-        for summary in (self.analysis or {}).get("variants", ()):
-            if summary["variant"] == variant:
-                return summary["mean"], summary["median"]
+        if (summary := self.summary(variant)) is not None:
+            return summary["mean"], summary["median"]
         finished = [trial for trial in self.of(variant) if trial.outcome is not None]
         losses = [math.inf if trial.loss is None else trial.loss for trial in finished]
         median = statistics.median(losses) if losses else math.inf

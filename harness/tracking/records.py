@@ -97,7 +97,7 @@ def study_record(view: StudyView) -> RunRecord:
         parent=None,
         params=_params(settings),
         tags=tags,
-        status="FINISHED" if view.finished == len(view.confirmation) else "RUNNING",
+        status="FINISHED" if view.complete else "RUNNING",
     )
 
 
@@ -112,7 +112,7 @@ def variant_record(view: StudyView, variant: str) -> RunRecord:
     }
     known = {key: value for key, value in values.items() if value is not None}
     settings = {k: v for k, v in view.settings(variant).items() if k != "name"}
-    comparison = _find(view, "comparisons", variant)
+    comparison = view.comparison(variant)
     tags = {
         "study": view.name,
         "variant": variant,
@@ -133,7 +133,7 @@ def variant_record(view: StudyView, variant: str) -> RunRecord:
         groups=(_group({**known, "finished_trials": float(view.finished)}, step=view.finished),),
         marker="finished_trials",
         content=_digest(known),
-        status="FINISHED" if finished == len(trials) else "RUNNING",
+        status="FINISHED" if view.complete or finished == len(trials) else "RUNNING",
     )
 
 
@@ -142,7 +142,7 @@ def _no_verdict(view: StudyView, variant: str) -> str:
 
 
 def _analysed(view: StudyView, variant: str) -> dict[str, float | None]:
-    summary, comparison = _find(view, "variants", variant), _find(view, "comparisons", variant)
+    summary, comparison = view.summary(variant), view.comparison(variant)
     values: dict[str, float | None] = {}
     if summary:
         interval = summary["interval"] or {}
@@ -250,11 +250,11 @@ def note(view: StudyView, *, links: Mapping[str, str] | None = None) -> str:
         lines += [" · ".join(f"[{text}]({address})" for text, address in links.items()), ""]
     if view.study.get("question"):
         lines += [f"**{view.study['question']}**", ""]
-    comparisons = (view.analysis or {}).get("comparisons", [])
-    lines += [f"- **{item['verdict']}**: {item['sentence']}" for item in comparisons]
-    if not comparisons:
+    lines += [f"- **{item['verdict']}**: {item['sentence']}" for item in view.comparisons]
+    lines += [f"- {item['sentence']}" for item in view.targets]
+    if view.analysis is None:
         lines.append("No verdict yet.")
-    if view.finished < len(view.confirmation):
+    if not view.complete:
         lines += ["", f"{view.finished} of {len(view.confirmation)} trials are finished."]
     lines += ["", f"The report is among the artifacts of the run `{view.name} (study)`."]
     return "\n".join(lines)
@@ -266,11 +266,6 @@ def _params(settings: dict[str, Any]) -> dict[str, str]:
 
 def _perplexity(loss: float | None) -> float | None:
     return None if loss is None else perplexity(loss)
-
-
-def _find(view: StudyView, part: str, variant: str) -> dict[str, Any] | None:
-    found: list[dict[str, Any]] = (view.analysis or {}).get(part, [])
-    return next((item for item in found if item["variant"] == variant), None)
 
 
 def _digest(values: dict[str, Any]) -> str:

@@ -152,8 +152,7 @@ def _mark_lost(axes: Axes, row: int, count: int, colour: str) -> None:
 
 def _in_rank_order(view: StudyView) -> list[dict[str, Any]]:
     place = {variant: index for index, variant in enumerate(view.ranked())}
-    comparisons = (view.analysis or {}).get("comparisons", [])
-    return sorted(comparisons, key=lambda comparison: place[comparison["variant"]])
+    return sorted(view.comparisons, key=lambda comparison: place[comparison["variant"]])
 
 
 def _name_rows(axes: Axes, names: list[str]) -> None:

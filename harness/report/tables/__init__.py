@@ -1,8 +1,8 @@
 """The tables of a report: one function each, from the view to text."""
 
-from harness.report.tables.evidence import certificate, pairing, statistics_table
+from harness.report.tables.evidence import certificate, looks, pairing, statistics_table
 from harness.report.tables.machine import counters, dead_experts, median_tokens_per_s, speed
-from harness.report.tables.results import failures, outcomes, outcomes_in_words, results
+from harness.report.tables.results import failures, outcomes, outcomes_in_words, results, targets
 from harness.report.tables.settings import flatten, routes, settings, write_value
 
 __all__ = [
@@ -11,6 +11,7 @@ __all__ = [
     "dead_experts",
     "failures",
     "flatten",
+    "looks",
     "median_tokens_per_s",
     "outcomes",
     "outcomes_in_words",
@@ -20,5 +21,6 @@ __all__ = [
     "settings",
     "speed",
     "statistics_table",
+    "targets",
     "write_value",
 ]

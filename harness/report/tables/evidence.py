@@ -9,13 +9,12 @@ from harness.report.view import StudyView
 
 def statistics_table(view: StudyView) -> Table | None:
     """How each difference was tested, and every number behind its verdict."""
-    comparisons = (view.analysis or {}).get("comparisons", [])
-    if not comparisons:
+    if not view.comparisons:
         return None
     rows = []
-    for comparison in comparisons:
+    for comparison in view.comparisons:
         wide, effects = comparison["simultaneous_interval"] or {}, comparison["effects"]
-        equivalence = comparison["equivalence"]
+        equivalence, seeds = comparison["equivalence"], comparison["seeds_to_settle"]
         rows.append(
             (
                 comparison["variant"],
@@ -24,6 +23,7 @@ def statistics_table(view: StudyView) -> Table | None:
                 numbers.interval(wide.get("low"), wide.get("high"), signed=True),
                 numbers.probability(comparison["p"]),
                 numbers.probability(comparison["p_holm"]),
+                numbers.probability(comparison["block_dunnett_p"]),
                 numbers.probability(comparison["exact_p"]),
                 numbers.probability(comparison["minimum_exact_p"]),
                 numbers.probability(equivalence["p"] if equivalence else None),
@@ -31,23 +31,49 @@ def statistics_table(view: StudyView) -> Table | None:
                 numbers.decimal(effects["d_z"]),
                 numbers.decimal(effects["hedges_g_av"]),
                 numbers.decimal(effects["a12"]),
+                numbers.count(seeds),
             )
         )
     columns = [
         *left("variant", "test"),
-        *right("n", "simultaneous interval", "p", "adjusted p", "exact p", "smallest exact p"),
-        *right("equivalence p", "divergence p", "d_z", "Hedges g", "A12"),
+        *right("n", "simultaneous interval", "p", "adjusted p", "Dunnett p"),
+        *right("exact p", "smallest exact p", "equivalence p", "divergence p"),
+        *right("d_z", "Hedges g", "A12", "seeds to settle"),
     ]
-    return table(
-        "Tests",
-        columns,
-        rows,
-        note="The simultaneous intervals hold together (Bonferroni). Exact p: sign flips or "
-        "relabelling, which assume no distribution; the smallest value that so many seeds can give "
-        "stands beside it. Divergence p compares the rates of divergence. d_z: mean over standard "
-        "deviation of the differences. Hedges g: difference in standard deviations of a single "
-        "run. A12: how often a run of the variant beats one of the baseline.",
-    )
+    return table("Tests", columns, rows, note=TESTS_NOTE)
+
+
+TESTS_NOTE = (
+    "The verdict reads the adjusted p (Holm) and the equivalence p (two one-sided tests within the "
+    "margin). Simultaneous intervals hold together (Bonferroni). Dunnett p: the secondary test "
+    "over paired blocks. Exact p: sign flips or relabelling, which assume no distribution; beside "
+    "it the smallest value that so many seeds can give. Divergence p compares the rates of "
+    "divergence. d_z: mean over standard deviation of the differences. Hedges g: difference in "
+    "standard deviations of a single run. A12: how often a run of the variant beats one of the "
+    "baseline. Seeds to settle: an estimate for verdicts that are still inconclusive."
+)
+
+
+def looks(view: StudyView) -> Table | None:
+    """Where each comparison with fixed looks stands."""
+    rows = []
+    for comparison in view.comparisons:
+        look = comparison["look"]
+        if look is not None:
+            upcoming = look["next_look"]
+            rows.append(
+                (
+                    comparison["variant"],
+                    f"{look['number']} of {look['of']}",
+                    str(look["seeds"]),
+                    numbers.probability(comparison["p"]),
+                    numbers.probability(look["nominal_p"]),
+                    "decided" if look["decided"] else "not decided",
+                    f"at {upcoming} seeds" if upcoming else numbers.MISSING,
+                )
+            )
+    columns = [*left("variant"), *right("look", "seeds", "p", "bound"), *left("state", "next look")]
+    return table("Looks", columns, rows) if rows else None
 
 
 def certificate(view: StudyView) -> Table:
@@ -97,7 +123,6 @@ def _agreement(
 
 
 def pairing(view: StudyView) -> Table | None:
-    comparisons = (view.analysis or {}).get("comparisons", [])
     rows = [
         (
             comparison["variant"],
@@ -105,7 +130,7 @@ def pairing(view: StudyView) -> Table | None:
             "yes" if comparison["pairing_certified"] else "no",
             comparison["pairing_reason"],
         )
-        for comparison in comparisons
+        for comparison in view.comparisons
     ]
     columns = left("variant", "comparison", "certified", "reason")
     return table("Certificate of pairing", columns, rows) if rows else None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 from harness.report import numbers
 from harness.report.blocks import Table, left, right, table
@@ -53,7 +52,7 @@ def _mean_without_losses(
     view: StudyView, variant: str, value: Callable[[TrialView], float | None]
 ) -> float | None:
     """Mean over the analysed seeds; None if one of them did not complete."""
-    seeds = summary["seeds"] if (summary := summary_of(view, variant)) else view.seeds
+    seeds = summary["seeds"] if (summary := view.summary(variant)) else view.seeds
     trials = [t for t in view.of(variant) if t.seed in seeds and t.outcome is not None]
     return mean_of(trials, value) if all(trial.completed for trial in trials) else None
 
@@ -74,7 +73,7 @@ def _note(view: StudyView) -> str:
 
 def _loss_cells(view: StudyView, variant: str) -> tuple[str, str]:
     """Mean and interval as analysed; before there is an analysis, the mean of what is there."""
-    summary = summary_of(view, variant)
+    summary = view.summary(variant)
     if summary is not None:
         if summary["mean"] is None:
             median = summary["median"]
@@ -99,7 +98,7 @@ def _difference_cells(view: StudyView, variant: str) -> tuple[str, str, str, str
     """Difference, its interval, adjusted p and verdict."""
     if variant == view.baseline:
         return numbers.MISSING, numbers.MISSING, numbers.MISSING, "baseline"
-    comparison = comparison_of(view, variant)
+    comparison = view.comparison(variant)
     if comparison is None:
         return (numbers.MISSING,) * 4
     interval = comparison["interval"] or {}
@@ -108,6 +107,29 @@ def _difference_cells(view: StudyView, variant: str) -> tuple[str, str, str, str
         numbers.interval(interval.get("low"), interval.get("high"), signed=True),
         numbers.probability(comparison["p_holm"]),
         comparison["verdict"],
+    )
+
+
+def targets(view: StudyView) -> Table | None:
+    """Each variant's mean against the target that was fixed in advance."""
+    rows = [
+        (
+            item["variant"],
+            "yes" if item["below"] else "not shown",
+            numbers.loss(item["mean"]),
+            numbers.loss(item["upper_bound"]),
+            str(item["n"]),
+            numbers.probability(item["p_holm"]),
+        )
+        for item in view.targets
+    ]
+    if not rows:
+        return None
+    return table(
+        f"Below the target of {view.targets[0]['target']:g}?",
+        [*left("variant", "below"), *right("loss", "upper bound", "n", "adjusted p")],
+        rows,
+        note="One-sided t test of the mean; the upper bound is that of this variant alone.",
     )
 
 
@@ -154,19 +176,6 @@ def outcomes_in_words(trials: tuple[TrialView, ...]) -> str:
     text = f"{counts.pop('completed')} of {len(trials)}"
     others = [f"{n} {OUTCOME_WORDS.get(word, word)}" for word, n in counts.items() if n]
     return ", ".join([text, *others])
-
-
-def comparison_of(view: StudyView, variant: str) -> dict[str, Any] | None:
-    return _named(view, "comparisons", variant)
-
-
-def summary_of(view: StudyView, variant: str) -> dict[str, Any] | None:
-    return _named(view, "variants", variant)
-
-
-def _named(view: StudyView, part: str, variant: str) -> dict[str, Any] | None:
-    found: list[dict[str, Any]] = (view.analysis or {}).get(part, [])
-    return next((item for item in found if item["variant"] == variant), None)
 
 
 def _accuracy(trial: TrialView) -> float | None:
