@@ -5,9 +5,9 @@
     python benchmarks/newton_schulz.py --device cuda --json figures.json
 
 Every routine orthogonalises the same float32 batch in five `jordan` steps. torch.optim.Muon takes
-one matrix at a time and computes in bfloat16, which a CPU without AMX does not multiply natively, so
-its routine is also timed with the cast removed ("torch fp32"). DeepSpeed's methods are compiled by
-`torch.compile`, as DeepSpeed does it; compilation (a minute a shape) is not timed.
+one matrix at a time and computes in bfloat16, which a CPU without AMX does not multiply natively;
+so its routine is also timed with the cast removed ("torch fp32"). DeepSpeed's methods are compiled
+by `torch.compile`, as DeepSpeed does it; compilation (a minute a shape) is not timed.
 
 Rounds are interleaved and the minimum is reported, so that another program on the machine disturbs
 all alike. On one CPU thread the time is that thread's CPU time; otherwise it is wall time.

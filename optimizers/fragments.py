@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -88,6 +89,33 @@ def agree_on_layout(
         fragment.name: tuple(ranges[i] for ranges in by_worker)
         for i, fragment in enumerate(fragments)
     }
+
+
+def require_agreement(
+    content: str,
+    *,
+    rank: int,
+    workers: int,
+    group: dist.ProcessGroup | None,
+    device: torch.device,
+) -> None:
+    """A collective call.
+
+    Raises:
+        ValueError: On every worker, unless all pass the same content.
+    """
+    if workers == 1:
+        return
+    digest = hashlib.sha256(content.encode()).digest()
+    mine = torch.tensor(list(digest), dtype=torch.uint8, device=device)
+    everyone = [torch.empty_like(mine) for _ in range(workers)]
+    dist.all_gather(everyone, mine, group=group)
+    other = [w for w, theirs in enumerate(everyone) if not torch.equal(theirs, mine)]
+    if other:
+        raise ValueError(
+            f"worker {rank} and workers {other} disagree about the parameters, the optimizer or "
+            "who holds what: start all workers with the same study"
+        )
 
 
 def _local(tensor: Tensor) -> Tensor:

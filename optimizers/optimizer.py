@@ -6,7 +6,6 @@ and saved under the parameter's name.
 
 from __future__ import annotations
 
-import hashlib
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
@@ -14,12 +13,12 @@ from typing import Any, Literal
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.optim.adamw import adamw
 
-from optimizers.fragments import Fragment, agree_on_layout, own_fragment
+from optimizers.elementwise import adamw_update, not_finite, sum_of_squares
+from optimizers.fragments import Fragment, agree_on_layout, own_fragment, require_agreement
 from optimizers.routing import Route
 from optimizers.sharding import Layout, Range
-from optimizers.state import NamedState, gather_state
+from optimizers.state import NamedState, check_state, gather_state
 
 Group = dict[str, Any]
 Gradients = Literal["averaged", "local"]
@@ -68,6 +67,7 @@ class NamedOptimizer(torch.optim.Optimizer):
         super().__init__(groups, {})
         self._route_of = {route.name: route for route in self.routes}
         self._fragments = {name: own_fragment(name, p) for name, p in named_parameters}
+        self._device = self._fragments[named_parameters[0][0]].weight().device
         self._state: NamedState = {}
         self._updates = dict.fromkeys(self._fragments, 0)
         self._skips = dict.fromkeys(self._fragments, 0)
@@ -112,15 +112,25 @@ class NamedOptimizer(torch.optim.Optimizer):
             odd = sorted(set(chosen) ^ set(self._fragments))
             raise ValueError(f"fragments must name every parameter once; check {', '.join(odd)}")
         self._fragments = {name: chosen[name] for name in self._fragments}
+        self._device = self._fragments[next(iter(self._fragments))].weight().device
         self._process_group, self._gradients = process_group, gradients
         self._verdict = gradients_are_finite
         if dist.is_available() and dist.is_initialized():
             self._rank = dist.get_rank(process_group)
             self._workers = dist.get_world_size(process_group)
         ordered = list(self._fragments.values())
-        self._require_agreement(repr([(r.name, r.shape, r.matrices) for r in self.routes]))
+        self._agree(repr([(r.name, r.shape, r.matrices) for r in self.routes]))
         self._layout = agree_on_layout(ordered, group=process_group, workers=self._workers)
-        self._require_agreement(self._prepare())
+        self._agree(self._prepare())
+
+    def _agree(self, content: str) -> None:
+        require_agreement(
+            content,
+            rank=self._rank,
+            workers=self._workers,
+            group=self._process_group,
+            device=self._device,
+        )
 
     def _prepare(self) -> str:
         """Plan the work for the bound layout; returns what all workers must agree on."""
@@ -164,10 +174,10 @@ class NamedOptimizer(torch.optim.Optimizer):
         """
         self._reduce_gradients()
         everywhere, here = self._gradient_tensors()
-        square = _sum_of_squares(here, device=self._device)
+        square = sum_of_squares(here, device=self._device)
         if self._has_parts:
             dist.all_reduce(square, group=self._process_group)
-        norm = (square + _sum_of_squares(everywhere, device=self._device)).sqrt()
+        norm = (square + sum_of_squares(everywhere, device=self._device)).sqrt()
         if 0.0 < max_norm < float("inf"):
             factor = (max_norm / (norm + 1e-6)).clamp(max=1.0)  # as in clip_grad_norm_
             for gradient in (*everywhere, *here):
@@ -239,8 +249,9 @@ class NamedOptimizer(torch.optim.Optimizer):
         Raises:
             ValueError: When names or shapes are not those of this model.
         """
-        for name, entry in state_dict["state"].items():
-            self._require_known(name, entry)
+        keys = {name: self.state_keys[route.algorithm] for name, route in self._route_of.items()}
+        shapes = {name: route.shape for name, route in self._route_of.items()}
+        check_state(state_dict["state"], keys=keys, shapes=shapes)
         for name, entry in state_dict["state"].items():
             like = self._state_like(name)
             self._updates[name] = int(entry["step"])
@@ -249,7 +260,7 @@ class NamedOptimizer(torch.optim.Optimizer):
                     (a, b): entry[key].reshape(-1)[a:b].to(like.device, like.dtype, copy=True)
                     for a, b in self._state_ranges(name, self._rank)
                 }
-                for key in self.state_keys[self._route_of[name].algorithm]
+                for key in keys[name]
             }
         saved = {group["name"]: group for group in state_dict["param_groups"]}
         for group in self.param_groups:
@@ -296,10 +307,6 @@ class NamedOptimizer(torch.optim.Optimizer):
     # What subclasses use.
 
     @property
-    def _device(self) -> torch.device:
-        return next(iter(self._fragments.values())).weight().device
-
-    @property
     def _has_parts(self) -> bool:
         """Whether a worker sees gradients that the others do not."""
         return self._workers > 1 and (
@@ -327,28 +334,13 @@ class NamedOptimizer(torch.optim.Optimizer):
         fragments = [fragment for fragment in fragments if fragment.numel]
         if not fragments:
             return
-        weights = [fragment.weight() for fragment in fragments]
-        gradients = [fragment.gradient() for fragment in fragments]
-        # The functional form counts the step itself.
-        done = [float(self._updates[fragment.name] - 1) for fragment in fragments]
-        adamw(
-            weights,
-            [
-                torch.zeros_like(weight) if gradient is None else gradient
-                for weight, gradient in zip(weights, gradients, strict=True)
-            ],
+        adamw_update(
+            [fragment.weight() for fragment in fragments],
+            [fragment.gradient() for fragment in fragments],
             [self._piece_state(f.name, "exp_avg", (f.start, f.stop)) for f in fragments],
             [self._piece_state(f.name, "exp_avg_sq", (f.start, f.stop)) for f in fragments],
-            [],
-            list(torch.tensor(done, device=weights[0].device).unbind()),
-            fused=True,
-            amsgrad=False,
-            maximize=False,
-            beta1=group["beta1"],
-            beta2=group["beta2"],
-            lr=group["lr"],
-            weight_decay=group["weight_decay"],
-            eps=group["epsilon"],
+            updates=[self._updates[fragment.name] for fragment in fragments],
+            options=group,
         )
 
     def _piece_state(self, name: str, key: str, held: Range) -> Tensor:
@@ -360,52 +352,8 @@ class NamedOptimizer(torch.optim.Optimizer):
         return pieces[held]
 
     def _are_finite(self) -> bool:
-        """One pass, one synchronisation: the largest magnitude is finite where all elements are."""
         everywhere, here = self._gradient_tensors()
-        bad = torch.zeros((), dtype=torch.float32, device=self._device)
-        if everywhere or here:
-            largest = torch._foreach_norm([*everywhere, *here], ord=float("inf"))
-            finite = torch.isfinite(torch.stack([value.float() for value in largest])).all()
-            bad = 1.0 - finite.float()
+        bad = not_finite([*everywhere, *here], device=self._device)
         if self._has_parts:
             dist.all_reduce(bad, op=dist.ReduceOp.MAX, group=self._process_group)
         return not bool(bad)
-
-    def _require_agreement(self, content: str) -> None:
-        """Raise unless all workers pass the same content."""
-        if self._workers == 1:
-            return
-        digest = hashlib.sha256(content.encode()).digest()
-        mine = torch.tensor(list(digest), dtype=torch.uint8, device=self._device)
-        everyone = [torch.empty_like(mine) for _ in range(self._workers)]
-        dist.all_gather(everyone, mine, group=self._process_group)
-        other = [w for w, theirs in enumerate(everyone) if not torch.equal(theirs, mine)]
-        if other:
-            raise ValueError(
-                f"worker {self._rank} and workers {other} disagree about the parameters, the "
-                "optimizer or who holds what: start all workers with the same study"
-            )
-
-    def _require_known(self, name: str, entry: Mapping[str, Tensor]) -> None:
-        if name not in self._route_of:
-            raise ValueError(f"the optimizer state names {name}, which this model does not have")
-        shape = self._route_of[name].shape
-        keys = self.state_keys[self._route_of[name].algorithm]
-        if set(entry) != {*keys, "step"}:
-            raise ValueError(
-                f"the optimizer state of {name} has {sorted(entry)} and needs {sorted(keys)} and "
-                "step: it was saved by another optimizer"
-            )
-        for key in keys:
-            if tuple(entry[key].shape) != shape:
-                raise ValueError(
-                    f"the state {key} of {name} has shape {tuple(entry[key].shape)}, the parameter "
-                    f"{shape}: load a checkpoint of the same model"
-                )
-
-
-def _sum_of_squares(tensors: Sequence[Tensor], *, device: torch.device) -> Tensor:
-    if not tensors:
-        return torch.zeros((), dtype=torch.float32, device=device)
-    norms = torch._foreach_norm(list(tensors), dtype=torch.float32)
-    return torch.stack(norms).square().sum()

@@ -72,3 +72,30 @@ def gather_state(
         for _, arrived, elements in pending.wait():
             whole[arrived.start : arrived.stop] = elements
     return whole.view(shape) if is_destination else whole
+
+
+def check_state(
+    state: Mapping[str, Mapping[str, Tensor]],
+    *,
+    keys: Mapping[str, tuple[str, ...]],
+    shapes: Mapping[str, tuple[int, ...]],
+) -> None:
+    """Compare a loaded state with what the model and its optimizer need.
+
+    Raises:
+        ValueError: When names, keys or shapes differ.
+    """
+    for name, entry in state.items():
+        if name not in shapes:
+            raise ValueError(f"the optimizer state names {name}, which this model does not have")
+        if set(entry) != {*keys[name], "step"}:
+            raise ValueError(
+                f"the optimizer state of {name} has {sorted(entry)} and needs {sorted(keys[name])} "
+                "and step: it was saved by another optimizer"
+            )
+        for key in keys[name]:
+            if tuple(entry[key].shape) != shapes[name]:
+                raise ValueError(
+                    f"the state {key} of {name} has shape {tuple(entry[key].shape)}, the parameter "
+                    f"{shapes[name]}: load a checkpoint of the same model"
+                )
