@@ -89,6 +89,14 @@ def test_runs_without_a_result_cannot_decide_a_comparison() -> None:
     assert result.note is not None
 
 
+def test_the_larger_p_of_both_extremes_of_a_crash_counts() -> None:
+    variant, baseline = [CRASHED, *done(2.0, 2.1, 2.2, 2.3)], done(3.0, 3.1, 3.2, 3.3, 3.4)
+    as_best = rank_test([*done(0.0), *variant[1:]], baseline, paired=True).p
+    as_worst = rank_test([*done(9.0), *variant[1:]], baseline, paired=True).p
+    assert as_best < as_worst
+    assert rank_test(variant, baseline, paired=True).p == as_worst
+
+
 def test_one_crash_does_not_hide_a_clear_difference() -> None:
     variant = [CRASHED, *done(*np.linspace(2.0, 2.1, 9))]
     result = rank_test(variant, done(*np.linspace(3.2, 3.3, 10)), paired=False)

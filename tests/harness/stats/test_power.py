@@ -14,6 +14,7 @@ from harness.stats.power import (
     power_of_tost,
     seeds_for_equivalence,
     seeds_needed,
+    seeds_to_settle,
 )
 
 
@@ -125,3 +126,14 @@ def test_the_noise_of_earlier_runs_is_pooled_within_variants() -> None:
     for silent in ([], [[1.0]], [[2.0, 2.0, 2.0]]):
         with pytest.raises(ValueError, match="no noise"):
             pooled_sd(silent)
+
+
+def test_what_settles_a_comparison_is_the_cheaper_of_difference_and_equivalence() -> None:
+    difference = seeds_needed(0.5, sd=1.0, alpha=0.05 / 4)
+    equal = seeds_for_equivalence(2.0, sd=1.0, difference=0.5)
+    assert equal < difference
+    settle = {"sd": 1.0, "alpha": 0.05, "comparisons": 4}
+    assert seeds_to_settle(0.5, **settle) == difference
+    assert seeds_to_settle(0.5, margin=2.0, **settle) == equal
+    assert seeds_to_settle(0.5, margin=0.4, **settle) == difference
+    assert seeds_to_settle(0.0, **settle) is None
