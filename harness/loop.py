@@ -79,7 +79,7 @@ class TrialRun:
         self.num_parameters = sum(parameter.numel() for _, parameter in named)
         self.routes = [asdict(route) for route in routes(spec.optimizer, named)]
         self.optimizer = backend.prepare(model, lambda ps: build_optimizer(spec.optimizer, ps))
-        check_groups(backend.held_parameters(), self.optimizer)
+        check_groups([name for name, p in named if p.requires_grad], self.optimizer)
         self.sampler = BatchSampler(
             dataset.num_train_windows, batch_size=spec.training.batch_size, seed=spec.seed
         )
@@ -154,7 +154,7 @@ class TrialRun:
             peak_memory_bytes=peak_memory_bytes(self.backend.device),
             router_load=evaluation.router_load,
             dead_experts=evaluation.dead_experts,
-            counters={k: float(v) for k, v in getattr(self.optimizer, "counters", {}).items()},
+            counters={name: float(count) for name, count in self.optimizer.counters.items()},
         )
         return self.last_report
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from harness.backends import Backend
 from harness.config import TrialSpec
+from optimizers import NamedOptimizer
 
 
 class PreflightError(RuntimeError):
@@ -32,34 +33,27 @@ def check_gang(backend: Backend, spec: TrialSpec) -> dict[str, Any]:
     return {**backend.describe(), "workers_counted": counted}
 
 
-def check_groups(
-    named_parameters: Sequence[tuple[str, nn.Parameter]], optimizer: torch.optim.Optimizer
-) -> None:
+def check_groups(trainable: Sequence[str], optimizer: NamedOptimizer) -> None:
     """Every trainable parameter is in exactly one group.
 
     Raises:
         PreflightError: naming the parameters that are in none or in several.
     """
-    times = Counter(id(p) for group in optimizer.param_groups for p in group["params"])
-    wrong = {
-        name: times[id(p)] for name, p in named_parameters if p.requires_grad and times[id(p)] != 1
-    }
+    times = Counter(name for group in optimizer.param_groups for name in group["parameter_names"])
+    wrong = {name: times[name] for name in trainable if times[name] != 1}
     if wrong:
         raise PreflightError(f"parameters not in exactly one optimizer group: {wrong}")
 
 
-def fingerprints(optimizer: torch.optim.Optimizer) -> list[Tensor]:
-    """One vector per group, a double-precision sum of squares per parameter; equal iff unmoved."""
-    return [
-        torch.stack([p.detach().double().square().sum() for p in group["params"]])
-        if group["params"]
-        else torch.zeros(0)
-        for group in optimizer.param_groups
-    ]
+def fingerprints(optimizer: NamedOptimizer) -> dict[str, Tensor]:
+    """Parameter name -> the double-precision sum of squares of what this worker holds of it."""
+    return {
+        name: weights.double().square().sum() for name, weights in optimizer.held_weights().items()
+    }
 
 
 def check_movement(
-    before: Sequence[Tensor], optimizer: torch.optim.Optimizer, backend: Backend
+    before: Mapping[str, Tensor], optimizer: NamedOptimizer, backend: Backend
 ) -> dict[str, float]:
     """After the first step every group has moved, on some worker at least.
 
@@ -68,15 +62,17 @@ def check_movement(
     Raises:
         PreflightError: naming the group whose weights are where they were.
     """
+    after, names = fingerprints(optimizer), list(before)
+    moved_here = torch.stack([(after[name] != before[name]).double() for name in names])
+    moved = backend.sum_over_workers(moved_here)
+    moved_names = {name for name, times in zip(names, moved.tolist(), strict=True) if times}
     shares = {}
-    for index, (old, new) in enumerate(zip(before, fingerprints(optimizer), strict=True)):
-        group = optimizer.param_groups[index]
-        name = str(group.get("name", index))
-        moved = backend.sum_over_workers((old != new).double().sum().reshape(1)).item()
-        if not moved and len(old):
+    for group in optimizer.param_groups:
+        members = group["parameter_names"]
+        shares[group["name"]] = sum(name in moved_names for name in members) / len(members)
+        if not shares[group["name"]]:
             raise PreflightError(
-                f"the optimizer group {name!r} did not move in the first step "
-                f"(learning rate {group['lr']:g}, {len(old)} parameters)"
+                f"the optimizer group {group['name']!r} did not move in the first step "
+                f"(learning rate {group['lr']:g}, {len(members)} parameters)"
             )
-        shares[name] = moved / max(1, len(old) * backend.num_workers)
     return shares

@@ -1,73 +1,66 @@
-"""Data parallelism through Accelerate: whole weights on every worker, averaged gradients."""
+"""Data parallelism through Accelerate: whole weights on every worker."""
 
 from __future__ import annotations
 
 from contextlib import nullcontext
-from datetime import timedelta
 from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState, GradientState
-from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs
+from accelerate.utils import DistributedDataParallelKwargs
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
-from harness.backends.protocol import COLLECTIVE_TIMEOUT_S, MakeOptimizer, WorkerContext
+from harness.backends.accelerator import open_accelerator, reset_accelerate, sum_over_workers
+from harness.backends.protocol import MakeOptimizer, WorkerContext
 from harness.config import TrialSpec
 from models import ModelOutput
+from optimizers import Muon, NamedOptimizer
 
 
 class DdpBackend:
     """`Accelerator` with DistributedDataParallel, gloo on CPU and NCCL on CUDA.
 
-    Under gloo `Accelerator()` without `cpu=True` lets every rank believe that it is alone; the
-    preflight compares `describe()` with the gang.
+    Gradients are averaged by an all-reduce, except those of Muon's matrices when Muon shares its
+    work: they go to the matrix's owner only (`exchange = "owner"`), and the owner's update comes
+    back, at the bytes of an all-reduce in all.
     """
 
     def __init__(self, spec: TrialSpec, context: WorkerContext) -> None:
-        on_cpu = spec.gpus_per_worker == 0
-        torch.set_num_threads(spec.cpus_per_worker)
-        handlers: list[Any] = [
-            DistributedDataParallelKwargs(gradient_as_bucket_view=True)
-        ]
-        if context.num_workers > 1:
-            handlers.append(
-                InitProcessGroupKwargs(
-                    backend="gloo" if on_cpu else "nccl",
-                    timeout=timedelta(seconds=COLLECTIVE_TIMEOUT_S),
-                )
-            )
-        self.accelerator = Accelerator(
-            cpu=on_cpu,
-            mixed_precision="bf16" if spec.training.precision == "bf16" else "no",
-            kwargs_handlers=handlers,
-        )
-        torch.set_num_threads(spec.cpus_per_worker)
-        self.device = self.accelerator.device
-        self.rank = self.accelerator.process_index
-        self.num_workers = self.accelerator.num_processes
+        ddp = DistributedDataParallelKwargs(gradient_as_bucket_view=True)
+        self.accelerator: Accelerator = open_accelerator(spec, context, handlers=[ddp])
+        self.device: torch.device = self.accelerator.device
+        self.rank: int = self.accelerator.process_index
+        self.num_workers: int = self.accelerator.num_processes
         self.accumulation_steps = spec.training.accumulation_steps
 
-    def prepare(self, model: nn.Module, make_optimizer: MakeOptimizer) -> torch.optim.Optimizer:
+    def prepare(self, model: nn.Module, make_optimizer: MakeOptimizer) -> NamedOptimizer:
         model.to(self.device)
-        self.named_parameters = list(model.named_parameters())
-        self.optimizer = make_optimizer(self.named_parameters)
+        self.optimizer = make_optimizer(list(model.named_parameters()))
+        reduced_by_muon = self._reduced_by_muon()
+        if self.num_workers > 1:
+            DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(
+                model, reduced_by_muon
+            )
+            self.optimizer.bind(gradients="local" if reduced_by_muon else "averaged")
         self.module: nn.Module = self.accelerator.prepare_model(model)
         return self.optimizer
 
-    def held_parameters(self) -> list[tuple[str, nn.Parameter]]:
-        return self.named_parameters
+    def _reduced_by_muon(self) -> list[str]:
+        """Parameters whose gradients the optimizer itself brings to their owners."""
+        if not isinstance(self.optimizer, Muon) or self.optimizer.spec.exchange == "replicated":
+            return []
+        return [route.name for route in self.optimizer.routes if route.algorithm == "muon"]
 
     def micro_step(self, tokens_BT: Tensor, targets_BT: Tensor, *, last: bool) -> ModelOutput:
         exchange = nullcontext() if last else self.accelerator.no_sync(self.module)
         with exchange:
             output: ModelOutput = self.module(tokens_BT, targets_BT)
-            (output.loss / self.accumulation_steps).backward()
+            (output.loss / self.accumulation_steps).backward()  # type: ignore[no-untyped-call]
         return output
 
     def update(self, *, clip_norm: float) -> Tensor:
-        parameters = [parameter for _, parameter in self.named_parameters]
-        norm = nn.utils.clip_grad_norm_(parameters, clip_norm or float("inf"))
+        norm = self.optimizer.clip_gradients(clip_norm)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         return norm
@@ -78,9 +71,7 @@ class DdpBackend:
         return output
 
     def sum_over_workers(self, values: Tensor) -> Tensor:
-        if self.num_workers > 1:
-            torch.distributed.all_reduce(values)
-        return values
+        return sum_over_workers(values)
 
     def describe(self) -> dict[str, Any]:
         return {
@@ -93,7 +84,4 @@ class DdpBackend:
 
     def close(self) -> None:
         self.accelerator.free_memory()
-        if torch.distributed.is_initialized():
-            torch.distributed.destroy_process_group()
-        AcceleratorState._reset_state(reset_partial_state=True)
-        GradientState._reset_state()
+        reset_accelerate()

@@ -15,11 +15,12 @@ from torch import Tensor, nn
 from harness.config import TrialSpec
 from harness.errors import UserError
 from models import ModelOutput
+from optimizers import NamedOptimizer
 
 # A peer that hangs is given up after this time. Torch's own default is 30 minutes.
 COLLECTIVE_TIMEOUT_S = 180
 
-MakeOptimizer = Callable[[list[tuple[str, nn.Parameter]]], torch.optim.Optimizer]
+MakeOptimizer = Callable[[list[tuple[str, nn.Parameter]]], NamedOptimizer]
 
 
 @dataclass(frozen=True)
@@ -47,9 +48,13 @@ class WorkerContext:
             master_port=int(os.environ["MASTER_PORT"]),
         )
 
-    def environment(self) -> dict[str, str]:
-        """The variables that torch.distributed, Accelerate and DeepSpeed read."""
-        if self.num_workers == 1:
+    def environment(self, *, alone: bool) -> dict[str, str]:
+        """The variables that torch.distributed, Accelerate and DeepSpeed read.
+
+        Args:
+            alone: whether a gang of one does without a process group.
+        """
+        if self.num_workers == 1 and alone:
             return {}
         return {
             "RANK": str(self.rank),
@@ -72,12 +77,8 @@ class Backend(Protocol):
     rank: int
     num_workers: int
 
-    def prepare(self, model: nn.Module, make_optimizer: MakeOptimizer) -> torch.optim.Optimizer:
-        """Takes the model over and returns the one optimizer, which sees every parameter."""
-        ...
-
-    def held_parameters(self) -> list[tuple[str, nn.Parameter]]:
-        """What this worker's optimizer must cover: the model's parameters, or its shards."""
+    def prepare(self, model: nn.Module, make_optimizer: MakeOptimizer) -> NamedOptimizer:
+        """Takes the model over and returns the one optimizer, bound to what this worker holds."""
         ...
 
     def micro_step(self, tokens_BT: Tensor, targets_BT: Tensor, *, last: bool) -> ModelOutput:
@@ -128,7 +129,8 @@ def open_backend(spec: TrialSpec, context: WorkerContext) -> Iterator[Backend]:
     before = dict(os.environ)
     for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
         os.environ.pop(name, None)
-    os.environ.update(context.environment())
+    # DeepSpeed wants a process group also for one worker.
+    os.environ.update(context.environment(alone=spec.training.backend != "deepspeed"))
     backend: Backend | None = None
     try:
         backend = _create(spec, context)
@@ -141,9 +143,17 @@ def open_backend(spec: TrialSpec, context: WorkerContext) -> Iterator[Backend]:
 
 
 def _create(spec: TrialSpec, context: WorkerContext) -> Backend:
-    name = spec.training.backend
-    if name == "ddp":
-        from harness.backends.ddp import DdpBackend
+    """Imports what the spec names, and nothing else: DeepSpeed takes seconds."""
+    match spec.training.backend:
+        case "ddp":
+            from harness.backends.ddp import DdpBackend
 
-        return DdpBackend(spec, context)
-    raise UserError(f"training.backend {name!r} is not available yet: choose 'ddp'")
+            return DdpBackend(spec, context)
+        case "fsdp2":
+            from harness.backends.fsdp2 import Fsdp2Backend
+
+            return Fsdp2Backend(spec, context)
+        case "deepspeed":
+            from harness.backends.deepspeed import DeepSpeedBackend
+
+            return DeepSpeedBackend(spec, context)

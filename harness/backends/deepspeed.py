@@ -1,0 +1,142 @@
+"""DeepSpeed ZeRO 0 to 3 through Accelerate, with our optimizer inside.
+
+DeepSpeed hands a client optimizer flat fp32 partitions. Where each parameter lies in them is known,
+so the optimizer is told by fragments and keeps its own arithmetic at every stage.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from harness.backends.accelerator import open_accelerator, reset_accelerate, sum_over_workers
+from harness.backends.protocol import MakeOptimizer, WorkerContext
+from harness.config import TrialSpec
+from models import ModelOutput
+from optimizers import Fragment, NamedOptimizer
+
+
+class DeepSpeedBackend:
+    """One DeepSpeed engine around the model and the one optimizer.
+
+    DeepSpeed's clipping acts on the raw gradient here, because our optimizer orthogonalises after
+    it. (It would clip DeepSpeed's own Muon's orthogonalised update.)
+    """
+
+    def __init__(self, spec: TrialSpec, context: WorkerContext) -> None:
+        if spec.gpus_per_worker == 0:
+            # Read when DeepSpeed is imported; it would look for a GPU otherwise.
+            os.environ["DS_ACCELERATOR"] = "cpu"
+        from accelerate.utils import DeepSpeedPlugin
+
+        self.stage = spec.training.zero_stage
+        plugin = DeepSpeedPlugin(hf_ds_config=deepspeed_config(spec))
+        self.accelerator = open_accelerator(spec, context, deepspeed_plugin=plugin)
+        self.device: torch.device = self.accelerator.device
+        self.rank: int = self.accelerator.process_index
+        self.num_workers: int = self.accelerator.num_processes
+
+    def prepare(self, model: nn.Module, make_optimizer: MakeOptimizer) -> NamedOptimizer:
+        model.to(self.device)
+        named = list(model.named_parameters())
+        self.optimizer = make_optimizer(named)
+        self.engine, _ = self.accelerator.prepare(model, self.optimizer)
+        names = {id(parameter): name for name, parameter in named}
+        fragments = list(_fragments(self.engine.optimizer, names, self.stage, self.rank))
+        # From stage 1 on DeepSpeed skips a step with a non-finite gradient itself.
+        if self.stage:
+            self.optimizer.bind(fragments, gradients_are_finite=lambda: True)
+        else:
+            self.optimizer.bind()
+        return self.optimizer
+
+    def micro_step(self, tokens_BT: Tensor, targets_BT: Tensor, *, last: bool) -> ModelOutput:
+        self.engine.set_gradient_accumulation_boundary(last)
+        output: ModelOutput = self.engine(tokens_BT, targets_BT)
+        # DeepSpeed divides by the number of micro-batches.
+        self.engine.backward(output.loss)
+        if not last:
+            self.engine.step()
+        return output
+
+    def update(self, *, clip_norm: float) -> Tensor:
+        self.engine.step()
+        if self.stage and self.engine.optimizer.overflow:
+            self.optimizer.count_skipped_step()
+        norm = self.engine.get_global_grad_norm()
+        return torch.as_tensor(float("nan") if norm is None else norm, dtype=torch.float32)
+
+    @torch.no_grad()
+    def evaluate(self, tokens_BT: Tensor, targets_BT: Tensor) -> ModelOutput:
+        output: ModelOutput = self.engine(tokens_BT, targets_BT)
+        return output
+
+    def sum_over_workers(self, values: Tensor) -> Tensor:
+        return sum_over_workers(values)
+
+    def describe(self) -> dict[str, Any]:
+        return {
+            "backend": "deepspeed",
+            "zero_stage": self.stage,
+            "distributed_type": self.accelerator.distributed_type.value,
+            "num_workers": self.num_workers,
+            "device": str(self.device),
+            "threads": torch.get_num_threads(),
+        }
+
+    def close(self) -> None:
+        from deepspeed.comm import comm
+
+        if hasattr(self, "engine"):
+            self.engine.destroy()
+        self.accelerator.free_memory()
+        reset_accelerate()
+        comm.cdb = None  # DeepSpeed's handle on the process group that is gone
+
+
+def deepspeed_config(spec: TrialSpec) -> dict[str, Any]:
+    """DeepSpeed's configuration; nothing that changes a result is left to its defaults."""
+    training = spec.training
+    share = spec.workers * training.accumulation_steps
+    return {
+        "train_micro_batch_size_per_gpu": training.batch_size // share,
+        "gradient_accumulation_steps": training.accumulation_steps,
+        "gradient_clipping": training.clip_norm,
+        "zero_optimization": {"stage": training.zero_stage},
+        "zero_allow_untested_optimizer": True,
+        "zero_force_ds_cpu_optimizer": False,
+        # fp32 weights and bf16 products, as the other backends do it.
+        "torch_autocast": {"enabled": training.precision == "bf16", "dtype": "bfloat16"},
+    }
+
+
+def _fragments(zero: Any, names: dict[int, str], stage: int, rank: int) -> Iterator[Fragment]:
+    """Where each parameter lies in the flat fp32 partitions of this worker."""
+    if stage in (1, 2):
+        for index, group in enumerate(zero.round_robin_bit16_groups):
+            begin = zero.partition_size[index] * rank
+            end, flat = (
+                begin + zero.partition_size[index],
+                zero.single_partition_of_fp32_groups[index],
+            )
+            position = 0
+            for parameter in group:
+                size = parameter.numel()
+                start = min(max(begin - position, 0), size)
+                stop = max(start, min(end - position, size))
+                offset = max(0, position - begin) if start < stop else 0
+                yield Fragment(names[id(parameter)], start, stop, flat, offset)
+                position += size
+    elif stage == 3:
+        for group, flat in zip(zero.fp16_groups, zero.fp32_partitioned_groups_flat, strict=True):
+            offset = 0
+            for parameter in group:
+                part = parameter.ds_tensor.ds_numel
+                start = min(part * rank, parameter.ds_numel)
+                stop = min(start + part, parameter.ds_numel)
+                yield Fragment(names[id(parameter)], start, stop, flat, offset)
+                offset += part
