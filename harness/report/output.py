@@ -4,25 +4,33 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from harness.errors import UserError
 from harness.report import page
+from harness.report.blocks import FigureImage
 from harness.report.figures import FIGURES, draw_all
 from harness.report.rows import analyse_study, write_results_csv
 from harness.report.sections import Material
-from harness.report.view import load_view
+from harness.report.view import StudyView, load_view
 from harness.results import StudyFolder, write_text
+
+Draw = Callable[[StudyView], Mapping[str, FigureImage]]
+
+
+def gather(folder: StudyFolder, *, draw: Draw = draw_all) -> Material:
+    """Analyses the study and reads, and draws, what the report shows."""
+    error = _analyse(folder)
+    view = load_view(folder)
+    return Material(view=view, figures=draw(view), analysis_error=error)
 
 
 def write(folder: StudyFolder) -> Path:
     """See `harness.report.build`."""
-    error = _analyse(folder)
-    view = load_view(folder)
-    material = Material(view=view, figures=draw_all(view), analysis_error=error)
-    target = folder.report_folder
+    material, target = gather(folder), folder.report_folder
     target.mkdir(parents=True, exist_ok=True)
-    write_results_csv(view)
+    write_results_csv(material.view)
     for name in FIGURES:
         image = material.figures.get(name)
         if image is None:

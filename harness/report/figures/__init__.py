@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from harness.report.blocks import FigureImage
-from harness.report.figures.canvas import Drawing, png, style, svg
+from harness.report.figures.canvas import Drawing, lay_out, png, style, svg
 from harness.report.figures.differences import forest, seed_strip
 from harness.report.figures.losses import difference_curves, loss_curves
 from harness.report.figures.measures import comparison, time_breakdown
@@ -31,6 +31,7 @@ def draw_all(view: StudyView) -> dict[str, FigureImage]:
         for name, (title, function) in FIGURES.items():
             drawing = function(view)
             if drawing is not None:
+                lay_out(drawing.figure)
                 images[name] = FigureImage(
                     name=name,
                     title=title,

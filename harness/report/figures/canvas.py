@@ -76,6 +76,12 @@ def rows_height(rows: int, *, each: float = 0.34, around: float = 1.1) -> float:
     return around + each * max(rows, 2)
 
 
+def lay_out(figure: Figure) -> None:
+    """Places everything once; both ways of saving would do it again."""
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+
+
 def png(figure: Figure) -> bytes:
     buffer = io.BytesIO()
     # Without the version of matplotlib in it, an unchanged figure is an unchanged file.
@@ -89,4 +95,14 @@ def svg(figure: Figure) -> bytes:
     return buffer.getvalue()
 
 
-__all__ = ["Drawing", "Look", "looks", "new_axes", "png", "rows_height", "style", "svg"]
+__all__ = [
+    "Drawing",
+    "Look",
+    "lay_out",
+    "looks",
+    "new_axes",
+    "png",
+    "rows_height",
+    "style",
+    "svg",
+]

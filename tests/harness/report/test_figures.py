@@ -1,0 +1,73 @@
+"""Figures: drawn without global state, and none where there is nothing to draw."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+
+from harness.report import analyse_study
+from harness.report.figures import FIGURES, draw_all
+from harness.report.figures.canvas import looks, style
+from harness.report.figures.router import final_router_load
+from harness.report.view import load_view
+from harness.results import StudyFolder
+
+Write = Callable[..., StudyFolder]
+NINETEEN = {"adamw": {"kind": "adamw", "lr": 0.004}} | {
+    f"adamw-{i}": {"kind": "adamw", "lr": 0.001 * i} for i in range(5, 23)
+}
+
+
+def test_every_figure_of_an_eventful_study_is_drawn(eventful_study: StudyFolder) -> None:
+    analyse_study(eventful_study)
+    images = draw_all(load_view(eventful_study))
+    assert set(images) == set(FIGURES)
+    assert all(image.png.startswith(b"\x89PNG") for image in images.values())
+    assert all(image.caption.endswith((".", ")")) for image in images.values())
+
+
+def test_nothing_is_drawn_where_nothing_was_trained(made_up_study: Write) -> None:
+    folder = made_up_study()
+    for path in (folder.path / "trials").iterdir():
+        for file in path.iterdir():
+            file.unlink()
+    assert draw_all(load_view(folder)) == {}
+
+
+def test_each_of_nineteen_variants_has_its_own_look(made_up_study: Write) -> None:
+    view = load_view(made_up_study(variants=NINETEEN, seeds=(0, 1, 2), effects={}))
+    with style():
+        found = looks(view)
+    assert len(set(found.values())) == len(NINETEEN)
+    assert found["adamw"].colour == "#222222"
+
+
+def test_drawing_leaves_the_style_of_others_alone(made_up_study: Write) -> None:
+    before = mpl.rcParams["font.size"]
+    draw_all(load_view(made_up_study(seeds=(0, 1), every=60)))
+    assert mpl.rcParams["font.size"] == before
+
+
+def test_importing_the_report_loads_no_matplotlib_and_drawing_no_pyplot() -> None:
+    code = (
+        "import sys, harness.report; assert 'matplotlib' not in sys.modules; "
+        "import harness.report.figures; assert 'matplotlib.pyplot' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_router_load_of_seeds_is_sorted_before_it_is_averaged(made_up_study: Write) -> None:
+    view = load_view(made_up_study())
+    load = final_router_load(view, "muon")
+    assert load is not None
+    assert load.shape == (4, 8)
+    assert (np.diff(load, axis=1) <= 0).all()
+    np.testing.assert_allclose(load.sum(axis=1), 1.0)
+    last = [trial.last for trial in view.of("muon")]
+    largest = [max(report.router_load[0]) for report in last if report is not None]
+    assert load[0, 0] == pytest.approx(np.mean(largest))
