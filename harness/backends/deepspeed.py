@@ -6,6 +6,7 @@ so the optimizer is told by fragments and keeps its own arithmetic at every stag
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Iterator
 from typing import Any
@@ -33,6 +34,7 @@ class DeepSpeedBackend:
             os.environ["DS_ACCELERATOR"] = "cpu"
         from accelerate.utils import DeepSpeedPlugin
 
+        self._globals = _snapshot_of_groups()
         self.stage = spec.training.zero_stage
         plugin = DeepSpeedPlugin(hf_ds_config=deepspeed_config(spec))
         self.accelerator = open_accelerator(spec, context, deepspeed_plugin=plugin)
@@ -90,12 +92,26 @@ class DeepSpeedBackend:
 
     def close(self) -> None:
         from deepspeed.comm import comm
+        from deepspeed.utils import groups
 
         if hasattr(self, "engine"):
             self.engine.destroy()
         self.accelerator.free_memory()
         reset_accelerate()
-        comm.cdb = None  # DeepSpeed's handle on the process group that is gone
+        # DeepSpeed would go on with handles on process groups that are gone.
+        comm.cdb = None
+        vars(groups).update(self._globals)
+
+
+def _snapshot_of_groups() -> dict[str, Any]:
+    """The module-level state of DeepSpeed's process groups, before a trial creates any."""
+    from deepspeed.utils import groups
+
+    return {
+        name: copy.copy(value)
+        for name, value in vars(groups).items()
+        if name in ("mpu", "mesh_device") or (name.startswith("_") and name.isupper())
+    }
 
 
 def deepspeed_config(spec: TrialSpec) -> dict[str, Any]:

@@ -15,6 +15,25 @@ import pytest
 # fp32 sums in another order; Newton-Schulz (in fp32 here) and top-k routing amplify them.
 RELATIVE_TOLERANCE = 1e-4
 ACCUMULATED = "muon,training.accumulation_steps=2"
+REPLICATED = "muon,variants.muon.optimizer.exchange=replicated"
+BACKENDS = {
+    "fsdp2": "training.backend=fsdp2",
+    **{f"zero{n}": f"training.backend=deepspeed,training.zero_stage={n}" for n in range(4)},
+}
+SHARDED = {
+    f"{variant}-{name}": f"{variant},{settings}"
+    for name, settings in BACKENDS.items()
+    for variant in ("muon", "adamw")
+}
+SHARDED_ACCUMULATED = {name: f"{ACCUMULATED},{settings}" for name, settings in BACKENDS.items()}
+REQUESTS = [
+    "adamw",
+    "muon",
+    ACCUMULATED,
+    REPLICATED,
+    *SHARDED.values(),
+    *SHARDED_ACCUMULATED.values(),
+]
 
 
 def torchrun(workers: int, *arguments: str) -> str:
@@ -36,7 +55,7 @@ def free_port() -> int:
 
 @pytest.fixture(scope="module")
 def runs(study_text: str, tmp_path_factory: pytest.TempPathFactory) -> dict[int, Any]:
-    """The same three trials with 1, 2 and 4 workers."""
+    """The same trials with 1, 2 and 4 workers, all of a gang's trials in the same processes."""
     from harness.data import prepare
     from harness.study import load_study
 
@@ -44,7 +63,7 @@ def runs(study_text: str, tmp_path_factory: pytest.TempPathFactory) -> dict[int,
     study.write_text(study_text)
     prepare(load_study(study).data)
     script = str(Path(__file__).with_name("run_trials.py"))
-    requests = [f"{free_port()}:{name}" for name in ("adamw", "muon", ACCUMULATED)]
+    requests = [f"{free_port()}:{name}" for name in REQUESTS]
     return {n: json.loads(torchrun(n, script, str(study), *requests)) for n in (1, 2, 4)}
 
 
@@ -73,6 +92,36 @@ def test_accumulation_gives_the_same_losses_and_one_newton_schulz_a_step(
     assert_same_losses(runs[1]["muon"], runs[workers][ACCUMULATED])
     last = runs[workers][ACCUMULATED]["reports"][-1]
     assert last["counters"]["newton_schulz_steps"] == last["step"]
+
+
+@pytest.mark.parametrize("workers", [1, 2, 4])
+@pytest.mark.parametrize("request_", SHARDED.values(), ids=SHARDED)
+def test_every_backend_gives_the_losses_of_one_process(
+    runs: dict[int, Any], request_: str, workers: int
+) -> None:
+    run = runs[workers][request_]
+    assert run["outcome"]["preflight"]["backend"] in request_
+    assert_same_losses(runs[1][request_.split(",")[0]], run)
+
+
+@pytest.mark.parametrize("workers", [1, 2, 4])
+@pytest.mark.parametrize("request_", SHARDED_ACCUMULATED.values(), ids=SHARDED_ACCUMULATED)
+def test_every_backend_accumulates_and_orthogonalises_once_a_step(
+    runs: dict[int, Any], request_: str, workers: int
+) -> None:
+    assert_same_losses(runs[1]["muon"], runs[workers][request_])
+    last = runs[workers][request_]["reports"][-1]
+    assert last["counters"]["newton_schulz_steps"] == last["step"]
+
+
+@pytest.mark.parametrize("workers", [2, 4])
+def test_the_owner_exchange_sends_the_floor_and_replication_gives_the_same(
+    runs: dict[int, Any], workers: int
+) -> None:
+    assert_same_losses(runs[workers][REPLICATED], runs[workers]["muon"])
+    counters = runs[workers]["muon"]["reports"][-1]["counters"]
+    assert counters["bytes_sent"] > 0
+    assert counters["bytes_floor"] > 0
 
 
 def test_a_seed_gives_all_variants_the_same_start_and_the_same_batches(
