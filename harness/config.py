@@ -184,6 +184,12 @@ def _disagreements(study: Study) -> list[str]:
             f"analysis.baseline: {study.analysis.baseline!r} is not a variant: "
             f"choose one of {names}"
         )
+    looks, seeds = study.analysis.looks, study.seeds.confirmation
+    if looks and looks[-1] != len(seeds):
+        mistakes.append(
+            f"analysis.looks: the last look is at {looks[-1]} seeds and seeds.confirmation names "
+            f"{len(seeds)}: make them agree"
+        )
     training, workers = study.training, study.resources.workers
     share = workers * training.accumulation_steps
     if training.batch_size % share:

@@ -96,6 +96,16 @@ class Outcome(Record):
     wall_time_s: float | None = Field(default=None, description="from the trial's start to its end")
 
 
+class Amendment(Record):
+    """A change of a frozen plan, with its reason; printed in every report."""
+
+    why: str
+    when: str = Field(description="UTC, ISO 8601")
+    from_sha256: str
+    to_sha256: str
+    changes: tuple[str, ...]
+
+
 class PlannedTrial(Record):
     """One row of the plan. Rows with the same key are one training run."""
 
@@ -169,6 +179,15 @@ class StudyFolder:
     @property
     def environment_path(self) -> Path:
         return self.path / "environment.json"
+
+    @property
+    def amendments_path(self) -> Path:
+        return self.path / "amendments.json"
+
+    def amendments(self) -> list[Amendment]:
+        if not self.amendments_path.exists():
+            return []
+        return [Amendment.model_validate(values) for values in read_json(self.amendments_path)]
 
     @property
     def report_folder(self) -> Path:

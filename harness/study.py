@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,15 @@ from pydantic import ValidationError
 from harness import mistakes
 from harness.config import Phase, Study, TrialSpec, VariantConfig, canonical_sha256
 from harness.errors import UserError
-from harness.results import PlannedTrial, Record, StudyFolder, read_json, write_json, write_text
+from harness.results import (
+    Amendment,
+    PlannedTrial,
+    Record,
+    StudyFolder,
+    read_json,
+    write_json,
+    write_text,
+)
 
 PLAN_VERSION = 1
 
@@ -161,24 +170,37 @@ def find_variant(study: Study, name: str) -> VariantConfig:
     raise UserError(f"no variant {name!r} in study {study.name!r}: choose one of {names}")
 
 
-def freeze(folder: StudyFolder, plan: Plan, *, source: Path) -> None:
+def freeze(folder: StudyFolder, plan: Plan, *, source: Path, amend: str | None = None) -> None:
     """Writes the plan before the first trial, or checks that the one on disk is the same.
+
+    Args:
+        amend: why a changed plan may replace the frozen one; kept, and printed in the report.
 
     Raises:
         UserError: the folder holds results of a different plan; nothing is overwritten.
     """
     if folder.plan_path.exists():
         frozen = load_plan(folder)
-        if frozen.sha256 != plan.sha256:
-            changes = list(_differences(frozen.model_dump(), plan.model_dump()))
+        if frozen.sha256 == plan.sha256:
+            return
+        changes = list(_differences(frozen.model_dump(), plan.model_dump()))
+        if not amend:
             raise UserError(
                 f"{folder.path} holds results of a different plan. Changed: "
                 + "; ".join(changes[:6])
                 + (f"; and {len(changes) - 6} more" if len(changes) > 6 else "")
-                + ". A changed plan is a new study: give it a new `name`, or another --runs-dir, "
-                "or remove the folder if you do not need its results."
+                + ". A changed plan is a new study: give it a new `name` or another --runs-dir, "
+                'or say with --amend "why" that the change is meant; the report will show it.'
             )
-        return
+        amendment = Amendment(
+            why=amend,
+            when=datetime.now(UTC).isoformat(timespec="seconds"),
+            from_sha256=frozen.sha256,
+            to_sha256=plan.sha256,
+            changes=tuple(changes),
+        )
+        amendments = [*folder.amendments(), amendment]
+        write_json(folder.amendments_path, [a.model_dump(mode="json") for a in amendments])
     write_text(folder.path / "study.toml", source.read_text(encoding="utf-8"))
     write_json(folder.plan_path, {**plan.model_dump(mode="json"), "plan_sha256": plan.sha256})
 

@@ -50,6 +50,11 @@ def connect(address: str | None) -> Cluster:
     Raises:
         UserError: no cluster answers at `address`.
     """
+    if address and address.startswith("ray://"):
+        raise UserError(
+            f"--address {address!r}: through a Ray Client the results would be written on the head "
+            "node; run this command on a node of the cluster with --address auto"
+        )
     options = {"log_to_driver": False, "logging_level": "error"}
     try:
         ray.init(address=address, **options)

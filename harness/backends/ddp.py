@@ -39,7 +39,7 @@ class DdpBackend:
         self.optimizer = make_optimizer(list(model.named_parameters()))
         reduced_by_muon = self._reduced_by_muon()
         if self.num_workers > 1:
-            DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(
+            DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(  # type: ignore[no-untyped-call]
                 model, reduced_by_muon
             )
             self.optimizer.bind(gradients="local" if reduced_by_muon else "averaged")

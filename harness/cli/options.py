@@ -22,5 +22,12 @@ SetOption = Annotated[
 RunsDirOption = Annotated[
     Path, typer.Option("--runs-dir", help="folder of all studies' results", envvar="OPTBENCH_RUNS")
 ]
+AmendOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="WHY",
+        help="replace the frozen plan of this study by the changed one; the reason is reported",
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="print JSON for a script to read")]
 DEFAULT_RUNS_DIR = Path("runs")

@@ -6,6 +6,7 @@ import json
 import os
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,6 +16,7 @@ from rich.console import Console
 from harness.cli.app import app
 from harness.cli.options import (
     DEFAULT_RUNS_DIR,
+    AmendOption,
     JsonOption,
     RunsDirOption,
     SetOption,
@@ -37,10 +39,11 @@ def run(
     address: Annotated[
         str | None,
         typer.Option(
-            help="a Ray cluster (`auto`, ray://host:port); without it, and without RAY_ADDRESS, "
-            "a local Ray is started"
+            help="a Ray cluster (`auto` or host:port); without it, and without RAY_ADDRESS, a "
+            "local Ray is started"
         ),
     ] = None,
+    amend: AmendOption = None,
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="train failed and out-of-memory trials again")
     ] = False,
@@ -66,14 +69,66 @@ def run(
     plan = make_plan(study, dataset.manifest.sha256)
     folder = _folder(runs_dir, study.name)
     with folder.locked():
-        freeze(folder, plan, source=study_file)
-        missing = _missing(folder, plan, expand(study, dataset.manifest.sha256), retry_failed)
+        freeze(folder, plan, source=study_file, amend=amend)
         _write_context(folder, dataset)
-        if missing:
-            _train(missing, study, plan, folder, dataset, console, address)
-        else:
-            console.print(f"All {len(plan.distinct_keys)} trials are done: nothing to train.")
+        specs = expand(study, dataset.manifest.sha256)
+        for wanted in _wanted(study, plan, folder):
+            missing = _missing(folder, wanted, specs, retry_failed)
+            if missing:
+                _train(missing, study, plan, folder, dataset, console, address)
+            else:
+                console.print(f"All {len(wanted)} trials are done: nothing to train.")
         _conclude(folder, console, tracking_uri)
+
+
+def _wanted(study: Study, plan: Plan, folder: StudyFolder) -> Iterator[list[str]]:
+    """Keys of the trials up to each look; after a look, only variants that are not decided."""
+    from harness.report import analyse_study
+
+    looks = study.analysis.looks
+    wanted = {variant.name: (looks or (None,))[0] for variant in study.variants}
+    while wanted:
+        yield list(
+            dict.fromkeys(
+                trial.key
+                for trial in plan.trials
+                if trial.variant in wanted
+                and trial.seed in study.seeds.confirmation[: wanted[trial.variant]]
+            )
+        )
+        analysis = analyse_study(folder) if looks else None
+        wanted = {} if analysis is None else dict(analysis.seeds_wanted())
+
+
+@app.command()
+def plan(
+    study_file: StudyArgument,
+    overrides: SetOption = None,
+    runs_dir: RunsDirOption = DEFAULT_RUNS_DIR,
+    sigma: Annotated[
+        float | None,
+        typer.Option(help="standard deviation of a run's final loss over seeds, in nats"),
+    ] = None,
+    amend: AmendOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Freeze and show the plan: what is compared, what it costs, what the seeds can show."""
+    from harness.planning import render, summarise
+    from harness.study import freeze, load_study, make_plan
+
+    study = load_study(study_file, overrides or ())
+    console = Console(stderr=as_json)
+    dataset = _prepare_data(study, console)
+    frozen = make_plan(study, dataset.manifest.sha256)
+    folder = _folder(runs_dir, study.name)
+    with folder.locked():
+        freeze(folder, frozen, source=study_file, amend=amend)
+        _write_context(folder, dataset)
+    summary = summarise(study, frozen, folder, sigma=sigma)
+    if as_json:
+        print(json.dumps(summary, indent=1, allow_nan=False))
+    else:
+        console.print(render(summary))
 
 
 def _train(
@@ -134,7 +189,14 @@ def _conclude(folder: StudyFolder, console: Console, tracking_uri: str | None) -
             f"[yellow]MLflow was left out[/]: {error}. `optbench report` writes it later."
         )
     console.print(f"Report:    {page}", soft_wrap=True)
-    console.print(f"MLflow UI: optbench ui --runs-dir {folder.path.parent}", soft_wrap=True)
+    server = f"at {tracking_uri}" if tracking_uri else f"optbench ui --runs-dir {_shown(folder)}"
+    console.print(f"MLflow UI: {server}", soft_wrap=True)
+
+
+def _shown(folder: StudyFolder) -> str:
+    """The runs folder as one would type it here."""
+    parent = folder.path.parent
+    return str(parent.relative_to(Path.cwd()) if parent.is_relative_to(Path.cwd()) else parent)
 
 
 def _check_this_machine(study: Study) -> None:
@@ -166,11 +228,11 @@ def _check_data(study: Study, dataset: TokenDataset) -> None:
 
 
 def _missing(
-    folder: StudyFolder, plan: Plan, specs: dict[str, TrialSpec], retry_failed: bool
+    folder: StudyFolder, keys: list[str], specs: dict[str, TrialSpec], retry_failed: bool
 ) -> dict[str, TrialSpec]:
     again = ("failed", "out_of_memory") if retry_failed else ()
     missing = {}
-    for key in plan.distinct_keys:
+    for key in keys:
         outcome = folder.trial(key).outcome()
         if outcome is None or outcome.outcome in again:
             missing[key] = specs[key]

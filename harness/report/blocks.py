@@ -14,7 +14,7 @@ VerdictWord = Literal["better", "worse", "equivalent", "inconclusive", "below", 
 class Column:
     title: str
     align: Align = "right"
-    help: str = ""
+    wide: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,6 +94,11 @@ class Section:
 
 def left(*titles: str) -> list[Column]:
     return [Column(title=title, align="left") for title in titles]
+
+
+def wide(title: str) -> Column:
+    """A column of sentences, which is not squeezed."""
+    return Column(title=title, align="left", wide=True)
 
 
 def right(*titles: str) -> list[Column]:

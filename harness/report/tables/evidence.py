@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from harness.report import numbers
-from harness.report.blocks import Table, left, right, table
+from harness.report.blocks import Table, left, right, table, wide
 from harness.report.view import StudyView
 
 
@@ -13,14 +13,14 @@ def statistics_table(view: StudyView) -> Table | None:
         return None
     rows = []
     for comparison in view.comparisons:
-        wide, effects = comparison["simultaneous_interval"] or {}, comparison["effects"]
+        together, effects = comparison["simultaneous_interval"] or {}, comparison["effects"]
         equivalence, seeds = comparison["equivalence"], comparison["seeds_to_settle"]
         rows.append(
             (
                 comparison["variant"],
                 comparison["test"],
                 str(comparison["n"]),
-                numbers.interval(wide.get("low"), wide.get("high"), signed=True),
+                numbers.interval(together.get("low"), together.get("high"), signed=True),
                 numbers.probability(comparison["p"]),
                 numbers.probability(comparison["p_holm"]),
                 numbers.probability(comparison["block_dunnett_p"]),
@@ -132,5 +132,5 @@ def pairing(view: StudyView) -> Table | None:
         )
         for comparison in view.comparisons
     ]
-    columns = left("variant", "comparison", "certified", "reason")
+    columns = [*left("variant", "comparison", "certified"), wide("reason")]
     return table("Certificate of pairing", columns, rows) if rows else None

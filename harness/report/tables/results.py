@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from harness.report import numbers
-from harness.report.blocks import Table, left, right, table
+from harness.report.blocks import Table, left, right, table, wide
 from harness.report.rows import perplexity
 from harness.report.tables.machine import median_tokens_per_s
 from harness.report.view import OUTCOMES, StudyView, TrialView, mean_of
@@ -166,7 +166,7 @@ def failures(view: StudyView) -> Table | None:
         for trial in view.confirmation
         if trial.outcome is not None and not trial.completed
     ]
-    columns = [*left("variant"), *right("seed"), *left("outcome"), *right("step"), *left("reason")]
+    columns = [*left("variant"), *right("seed"), *left("outcome"), *right("step"), wide("reason")]
     return table("Trials without a final loss", columns, rows) if rows else None
 
 

@@ -1,0 +1,128 @@
+"""What a plan will do and what its seeds can show, before anything is trained."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from harness.config import Study
+from harness.progress import duration
+from harness.results import StudyFolder
+from harness.stats.power import capability, pooled_sd
+from harness.study import Plan, expand
+
+ESTIMAND = (
+    "mean over confirmation seeds of (variant - baseline) final validation loss in nats, each at "
+    "the end of its own schedule, at equal tokens"
+)
+
+
+def summarise(
+    study: Study, plan: Plan, folder: StudyFolder, *, sigma: float | None
+) -> dict[str, Any]:
+    """Plain values: what is compared, what it costs, and what n seeds can and cannot show.
+
+    Args:
+        sigma: standard deviation of one run's final loss over seeds; None: from finished trials of
+            this folder, if there are any.
+    """
+    specs = expand(study, plan.data_sha256)
+    settings, seeds = study.analysis, study.seeds.confirmation
+    source = "given"
+    if sigma is None:
+        sigma, source = _sigma_of_finished(plan, folder), "finished trials of this study"
+    comparisons = max(1, len(study.variants) - 1)
+    can = capability(
+        len(seeds),
+        comparisons=comparisons,
+        alpha=settings.alpha,
+        power=settings.power,
+        design="unpaired" if settings.pairing == "unpaired" else "paired",
+        sigma=sigma,
+    )
+    tokens = sum(spec.training.steps * spec.tokens_per_step for spec in specs.values())
+    return {
+        "study": study.name,
+        "plan_sha256": plan.sha256,
+        "question": study.question,
+        "baseline": settings.baseline,
+        "variants": [variant.name for variant in study.variants],
+        "metric": "final validation loss, nats per token",
+        "estimand": ESTIMAND,
+        "alpha": settings.alpha,
+        "margin_nats": settings.margin_nats,
+        "margin_speedup_percent": settings.margin_speedup_percent,
+        "looks": list(settings.looks) or [len(seeds)],
+        "seeds": {"confirmation": list(seeds), "tuning": list(study.seeds.tuning)},
+        "trials": len(plan.trials),
+        "training_runs": len(specs),
+        "tokens": tokens,
+        "estimated_time_s": _estimated_time_s(study, plan, folder),
+        "capability": {**asdict(can), "sigma_source": source if sigma is not None else None},
+    }
+
+
+def _sigma_of_finished(plan: Plan, folder: StudyFolder) -> float | None:
+    groups: dict[str, list[float]] = {}
+    for trial in plan.trials:
+        outcome = folder.trial(trial.key).outcome()
+        if outcome and outcome.outcome == "completed" and outcome.validation_loss is not None:
+            groups.setdefault(trial.variant, []).append(outcome.validation_loss)
+    several = [values for values in groups.values() if len(values) > 1]
+    return pooled_sd(several) if several else None
+
+
+def _estimated_time_s(study: Study, plan: Plan, folder: StudyFolder) -> float | None:
+    """Finished trials' mean time for every trial that is left, one after another."""
+    outcomes = [folder.trial(key).outcome() for key in plan.distinct_keys]
+    times = [o.wall_time_s for o in outcomes if o is not None and o.wall_time_s is not None]
+    if not times:
+        return None
+    left = sum(outcome is None for outcome in outcomes)
+    return left * sum(times) / len(times) / (study.resources.max_concurrent_trials or 1)
+
+
+def render(summary: dict[str, Any]) -> RenderableType:
+    can, time_s = summary["capability"], summary["estimated_time_s"]
+    margin = "none: equivalence is not tested"
+    if summary["margin_nats"] is not None:
+        margin = f"{summary['margin_nats']:g} nats"
+    elif summary["margin_speedup_percent"] is not None:
+        margin = f"a speed-up of {summary['margin_speedup_percent']:g} %"
+    table = Table(box=None, show_header=False, pad_edge=False)
+    for label, value in {
+        "question": summary["question"] or "-",
+        "baseline": summary["baseline"],
+        "against": ", ".join(v for v in summary["variants"] if v != summary["baseline"]),
+        "estimand": summary["estimand"],
+        "alpha": f"{summary['alpha']:g}, family-wise (Holm)",
+        "margin": margin,
+        "looks": ", ".join(map(str, summary["looks"])) + " seeds",
+        "seeds": f"{summary['seeds']['confirmation']} measure, "
+        f"{summary['seeds']['tuning'] or 'none'} choose",
+        "trials": f"{summary['trials']} ({summary['training_runs']} training runs), "
+        f"{summary['tokens']:,} tokens",
+        "time": "unknown until one trial has finished" if time_s is None else duration(time_s),
+        "plan hash": summary["plan_sha256"],
+    }.items():
+        table.add_row(Text(label, style="bold"), str(value))
+    return Group(Text(summary["study"], style="bold underline"), table, Text(_can_show(can)))
+
+
+def _can_show(can: dict[str, Any]) -> str:
+    decide = "can" if can["exact_test_can_decide"] else "cannot"
+    text = (
+        f"{can['seeds']} seeds: the smallest p of the exact test is {can['minimum_exact_p']:.4g} "
+        f"(it {decide} reach alpha / {can['comparisons']}); with power {can['power']:.0%} the "
+        f"smallest detectable difference is {can['detectable_in_sigmas']:.2f} sigma"
+    )
+    if can["detectable_difference"] is None:
+        return text + " (give --sigma, or finish some trials, to see it in nats)."
+    return (
+        text + f", {can['detectable_difference']:.4g} nats at sigma = {can['sigma']:.4g} "
+        f"({can['sigma_source']})."
+    )
