@@ -53,9 +53,10 @@ def test_drawing_leaves_the_style_of_others_alone(made_up_study: Write) -> None:
     assert mpl.rcParams["font.size"] == before
 
 
-def test_importing_the_report_loads_no_matplotlib_and_drawing_no_pyplot() -> None:
+def test_importing_loads_neither_matplotlib_nor_mlflow_and_drawing_no_pyplot() -> None:
     code = (
-        "import sys, harness.report; assert 'matplotlib' not in sys.modules; "
+        "import sys, harness.report, harness.tracking; "
+        "assert not {'matplotlib', 'mlflow'} & set(sys.modules); "
         "import harness.report.figures; assert 'matplotlib.pyplot' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
