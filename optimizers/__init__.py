@@ -1,22 +1,36 @@
 """Optimizers, their parameter groups and their schedules.
 
+What needs torch is imported when it is first asked for: a study file is read without it.
+
 Example:
     >>> from optimizers import MuonSpec, build_optimizer
     >>> optimizer = build_optimizer(MuonSpec(lr=0.02), model.named_parameters())
 """
 
-from optimizers.adamw import AdamWSpec
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from optimizers.adamw_spec import AdamWSpec
 from optimizers.coefficients import SCHEDULES
-from optimizers.fragments import Fragment
 from optimizers.learning_rate import LearningRateSchedule, learning_rate_factor
-from optimizers.muon import Muon
 from optimizers.muon_spec import MuonSpec
-from optimizers.newton_schulz import orthogonalize
-from optimizers.optimizer import NamedOptimizer
 from optimizers.registry import REGISTRY, OptimizerEntry, build_optimizer, routes
 from optimizers.routing import Matrix, MatrixSplit, Route, RouteRule
 from optimizers.spec import OptimizerSpec
-from optimizers.torch_muon import TorchMuonSpec
+from optimizers.torch_muon_spec import TorchMuonSpec
+
+if TYPE_CHECKING:
+    from optimizers.fragments import Fragment
+    from optimizers.muon import Muon
+    from optimizers.newton_schulz import orthogonalize
+    from optimizers.optimizer import NamedOptimizer
+
+_NEEDS_TORCH = {
+    "Fragment": "optimizers.fragments",
+    "Muon": "optimizers.muon",
+    "NamedOptimizer": "optimizers.optimizer",
+    "orthogonalize": "optimizers.newton_schulz",
+}
 
 __all__ = [
     "REGISTRY",
@@ -39,3 +53,9 @@ __all__ = [
     "orthogonalize",
     "routes",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _NEEDS_TORCH:
+        return getattr(importlib.import_module(_NEEDS_TORCH[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -8,9 +8,8 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from optimizers.coefficients import SCHEDULES, find_schedule
-from optimizers.newton_schulz import DtypeChoice, FormChoice
 from optimizers.routing import MatrixSplit, RouteRule
-from optimizers.spec import OptimizerSpec
+from optimizers.spec import DtypeChoice, FormChoice, OptimizerSpec
 
 Scale = Literal["original", "match_rms", "spectral", "none"]
 

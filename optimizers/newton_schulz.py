@@ -20,10 +20,9 @@ import torch
 from torch import Tensor
 
 from optimizers.coefficients import Schedule, Triple, find_schedule
+from optimizers.spec import DtypeChoice, FormChoice
 
 Form = Literal["standard", "gram"]
-FormChoice = Literal["auto", "standard", "gram"]
-DtypeChoice = Literal["auto", "fp32", "bf16", "fp16"]
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import importlib
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from torch import Tensor
-
-from optimizers import adamw, muon, muon_spec, torch_muon
-from optimizers.optimizer import NamedOptimizer
+from optimizers.adamw_spec import AdamWSpec
+from optimizers.muon_spec import MuonSpec
 from optimizers.routing import Route
 from optimizers.spec import OptimizerSpec
+from optimizers.torch_muon_spec import TorchMuonSpec
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from optimizers.optimizer import NamedOptimizer
 
 
 @dataclass(frozen=True)
@@ -19,20 +24,20 @@ class OptimizerEntry:
     """One kind of optimizer.
 
     Args:
-        spec: The class of its specification.
-        route: `(spec, named_shapes) -> routes`.
-        build: `(spec, named_parameters, routes=...) -> optimizer`.
+        spec: The class of its specification. Kept apart from the algorithm so that a study file is
+            validated without importing torch, which takes longer than all the rest.
+        module: Where its `route(spec, named_shapes) -> routes` and its
+            `build(spec, named_parameters, routes=...) -> optimizer` are.
     """
 
     spec: type[OptimizerSpec]
-    route: Callable[..., list[Route]]
-    build: Callable[..., NamedOptimizer]
+    module: str
 
 
 REGISTRY: dict[str, OptimizerEntry] = {
-    "adamw": OptimizerEntry(adamw.AdamWSpec, adamw.route, adamw.build),
-    "muon": OptimizerEntry(muon_spec.MuonSpec, muon.route, muon.build),
-    "torch_muon": OptimizerEntry(torch_muon.TorchMuonSpec, torch_muon.route, torch_muon.build),
+    "adamw": OptimizerEntry(AdamWSpec, "optimizers.adamw"),
+    "muon": OptimizerEntry(MuonSpec, "optimizers.muon"),
+    "torch_muon": OptimizerEntry(TorchMuonSpec, "optimizers.torch_muon"),
 }
 
 
@@ -42,7 +47,9 @@ def routes(spec: OptimizerSpec, named_parameters: Iterable[tuple[str, Tensor]]) 
     Raises:
         ValueError: For a pattern that matches nothing and a parameter that nobody claims.
     """
-    return _entry(spec).route(spec, [(name, tuple(p.shape)) for name, p in named_parameters])
+    named_shapes = [(name, tuple(p.shape)) for name, p in named_parameters]
+    found: list[Route] = _module(spec).route(spec, named_shapes)
+    return found
 
 
 def build_optimizer(
@@ -64,12 +71,14 @@ def build_optimizer(
     trainable = [(name, p) for name, p in named_parameters if p.requires_grad]
     if not trainable:
         raise ValueError("no parameter requires a gradient: there is nothing to optimize")
-    entry = _entry(spec)
-    return entry.build(spec, trainable, routes=routes(spec, trainable), **options)
+    optimizer: NamedOptimizer = _module(spec).build(
+        spec, trainable, routes=routes(spec, trainable), **options
+    )
+    return optimizer
 
 
-def _entry(spec: OptimizerSpec) -> OptimizerEntry:
+def _module(spec: OptimizerSpec) -> Any:
     kind = getattr(spec, "kind", None)
     if kind not in REGISTRY:
         raise ValueError(f"unknown optimizer kind {kind!r}: choose {', '.join(REGISTRY)}")
-    return REGISTRY[kind]
+    return importlib.import_module(REGISTRY[kind].module)

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import BaseModel, ConfigDict, Field
+
+FormChoice = Literal["auto", "standard", "gram"]
+DtypeChoice = Literal["auto", "fp32", "bf16", "fp16"]
 
 
 class OptimizerSpec(BaseModel):

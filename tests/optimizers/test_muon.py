@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import Parameter
 from torch.optim import _muon
 
-from optimizers import Muon, MuonSpec, TorchMuonSpec, build_optimizer, orthogonalize
+from optimizers import Fragment, Muon, MuonSpec, TorchMuonSpec, build_optimizer, orthogonalize
 from optimizers.muon_spec import update_scale
 
 SHAPES = {
@@ -338,3 +338,66 @@ def test_a_schedule_that_is_too_short_is_refused_in_the_specification() -> None:
         MuonSpec(lr=0.02, schedule="you", num_steps=10)
     with pytest.raises(ValidationError, match="unknown Newton-Schulz schedule 'jordon'"):
         MuonSpec(lr=0.02, schedule="jordon")
+
+
+def test_a_step_that_the_backend_skipped_is_counted() -> None:
+    named = parameters()
+    optimizer = build_optimizer(MuonSpec(lr=0.02), named.items())
+    train(optimizer, named, steps=1)
+    optimizer.count_skipped_step()
+    assert optimizer.counters["skipped_steps"] == 1
+    assert optimizer.counters["optimizer_steps"] == 1
+
+
+def test_the_backend_may_know_better_whether_gradients_are_finite() -> None:
+    named = parameters()
+    before = {name: p.detach().clone() for name, p in named.items()}
+    optimizer = build_optimizer(MuonSpec(lr=0.02), named.items())
+    optimizer.bind(gradients_are_finite=lambda: False)
+    train(optimizer, named, steps=2)
+    assert all(torch.equal(named[name].detach(), before[name]) for name in named)
+    assert optimizer.counters["skipped_steps"] == 2
+
+
+def test_clipping_is_that_of_torch_and_acts_on_the_raw_gradient() -> None:
+    named, reference = parameters(), parameters()
+    optimizer = build_optimizer(MuonSpec(lr=0.02), named.items())
+    step = next(gradients(named, steps=1))
+    for name in named:
+        named[name].grad, reference[name].grad = step[name].clone(), step[name].clone()
+    norm = optimizer.clip_gradients(0.5)
+    expected = torch.nn.utils.clip_grad_norm_(list(reference.values()), 0.5)
+    torch.testing.assert_close(norm, expected)
+    for name in named:
+        torch.testing.assert_close(named[name].grad, reference[name].grad)
+    assert optimizer.clip_gradients(0.0) == pytest.approx(0.5, rel=1e-4)
+
+
+def test_binding_after_the_first_step_is_refused() -> None:
+    named = parameters()
+    optimizer = build_optimizer(MuonSpec(lr=0.02), named.items())
+    train(optimizer, named, steps=1)
+    with pytest.raises(ValueError, match="before its first step"):
+        optimizer.bind()
+
+
+def test_a_fragment_is_needed_for_every_parameter() -> None:
+    named = parameters()
+    optimizer = build_optimizer(MuonSpec(lr=0.02), named.items())
+    fragments = [Fragment(name, 0, p.numel(), p) for name, p in named.items()]
+    with pytest.raises(ValueError, match=r"must name every parameter once; check head\.weight"):
+        optimizer.bind(fragments[:-1])
+
+
+def test_replaced_parameters_without_new_fragments_are_refused() -> None:
+    named = parameters()
+    optimizer = build_optimizer(MuonSpec(lr=0.02), named.items())
+    optimizer.param_groups[0]["params"] = [Parameter(torch.zeros(3))]
+    with pytest.raises(ValueError, match=r"the backend replaced them, so call bind\(\)"):
+        optimizer.step()
+
+
+def test_local_gradients_cannot_be_replicated() -> None:
+    optimizer = build_optimizer(MuonSpec(lr=0.02, exchange="replicated"), parameters().items())
+    with pytest.raises(ValueError, match="needs averaged gradients"):
+        optimizer.bind(gradients="local")

@@ -55,6 +55,16 @@ def test_the_gram_form_equals_the_standard_form_in_float64(schedule: str, num_st
     torch.testing.assert_close(*forms, rtol=0, atol=1e-8)
 
 
+@pytest.mark.parametrize("form", ["standard", "gram"])
+@pytest.mark.parametrize("shape", [(518, 600), (600, 518)], ids=str)
+def test_large_matrices_whose_symmetric_products_go_by_blocks_are_no_different(
+    shape: tuple[int, int], form: str
+) -> None:
+    matrix = random(*shape)
+    result = orthogonalize(matrix, dtype=torch.float64, form=form)
+    torch.testing.assert_close(result, by_singular_values(matrix, "jordan", 5), rtol=0, atol=1e-9)
+
+
 @pytest.mark.parametrize("num_steps", [5, 8])
 def test_restarts_keep_the_float32_gram_form_accurate_on_ill_conditioned_matrices(
     num_steps: int,
