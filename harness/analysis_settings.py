@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from harness.stats.sequential import check_looks
+from harness.stats.arrays import check_looks
 
 
 class AnalysisSettings(BaseModel):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from harness.analysis import AnalysisSettings
+from harness.analysis_settings import AnalysisSettings
 from harness.data import DataConfig
 from models import ModelConfig, resolve_size
 from optimizers import REGISTRY, LearningRateSchedule, OptimizerSpec

@@ -1,14 +1,33 @@
-"""The Mixture-of-Experts language model that every variant trains."""
+"""The Mixture-of-Experts language model that every variant trains.
 
-from models.accounting import (
-    num_active_parameters,
-    num_dead_experts,
-    num_parameters,
-    training_flops_per_token,
-)
+What needs torch is imported when it is first asked for: a study file is read without it.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from models.config import SIZES, ModelConfig, resolve_size
-from models.initialization import initialize, parameters_sha256
-from models.transformer import ModelOutput, MoETransformer
+
+if TYPE_CHECKING:
+    from models.accounting import (
+        num_active_parameters,
+        num_dead_experts,
+        num_parameters,
+        training_flops_per_token,
+    )
+    from models.initialization import initialize, parameters_sha256
+    from models.transformer import ModelOutput, MoETransformer
+
+_NEEDS_TORCH = {
+    "MoETransformer": "models.transformer",
+    "ModelOutput": "models.transformer",
+    "initialize": "models.initialization",
+    "num_active_parameters": "models.accounting",
+    "num_dead_experts": "models.accounting",
+    "num_parameters": "models.accounting",
+    "parameters_sha256": "models.initialization",
+    "training_flops_per_token": "models.accounting",
+}
 
 __all__ = [
     "SIZES",
@@ -23,3 +42,9 @@ __all__ = [
     "resolve_size",
     "training_flops_per_token",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _NEEDS_TORCH:
+        return getattr(importlib.import_module(_NEEDS_TORCH[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

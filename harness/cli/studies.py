@@ -83,8 +83,6 @@ def run(
 
 def _wanted(study: Study, plan: Plan, folder: StudyFolder) -> Iterator[list[str]]:
     """Keys of the trials up to each look; after a look, only variants that are not decided."""
-    from harness.report import analyse_study
-
     looks = study.analysis.looks
     wanted = {variant.name: (looks or (None,))[0] for variant in study.variants}
     while wanted:
@@ -96,8 +94,14 @@ def _wanted(study: Study, plan: Plan, folder: StudyFolder) -> Iterator[list[str]
                 and trial.seed in study.seeds.confirmation[: wanted[trial.variant]]
             )
         )
-        analysis = analyse_study(folder) if looks else None
-        wanted = {} if analysis is None else dict(analysis.seeds_wanted())
+        wanted = _wanted_after_look(folder) if looks else {}
+
+
+def _wanted_after_look(folder: StudyFolder) -> dict[str, int | None]:
+    from harness.report import analyse_study
+
+    analysis = analyse_study(folder)
+    return {} if analysis is None else dict(analysis.seeds_wanted())
 
 
 @app.command()

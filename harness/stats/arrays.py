@@ -1,7 +1,8 @@
 """What every test in this package asks of its arrays."""
 
+import itertools
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import cast
 
@@ -80,3 +81,18 @@ def check_level(value: float, *, name: str) -> float:
 def as_float(value: object) -> float:
     """A SciPy scalar as a Python float (its stubs return unions of arrays and scalars)."""
     return float(cast(float, value))
+
+
+def check_looks(looks: Sequence[int]) -> tuple[int, ...]:
+    """Whole numbers of seeds, at least 3, strictly ascending.
+
+    Raises:
+        ValueError: otherwise.
+    """
+    ascending = all(a < b for a, b in itertools.pairwise(looks))
+    if not looks or min(looks) < MINIMUM_SEEDS or not ascending:
+        raise ValueError(
+            f"looks {list(looks)} must be ascending numbers of seeds, each at least "
+            f"{MINIMUM_SEEDS}, for example [4, 7, 10]"
+        )
+    return tuple(int(look) for look in looks)

@@ -6,7 +6,6 @@ made for normal statistics and let too much through for t statistics of a few se
 looks at 4, 7 and 10), so they are calibrated for the t process of the actual looks.
 """
 
-import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import optimize, special, stats
 
-from harness.stats.arrays import MINIMUM_SEEDS, FloatArray, as_float, check_level
+from harness.stats.arrays import FloatArray, as_float, check_level, check_looks
 from harness.stats.power import Pairs
 from harness.stats.quadrature import gauss_legendre
 
@@ -44,21 +43,6 @@ class LookBounds:
     spent: tuple[float, ...]
     alpha: float
     design: Pairs
-
-
-def check_looks(looks: Sequence[int]) -> tuple[int, ...]:
-    """Whole numbers of seeds, at least 3, strictly ascending.
-
-    Raises:
-        ValueError: otherwise.
-    """
-    ascending = all(a < b for a, b in itertools.pairwise(looks))
-    if not looks or min(looks) < MINIMUM_SEEDS or not ascending:
-        raise ValueError(
-            f"looks {list(looks)} must be ascending numbers of seeds, each at least "
-            f"{MINIMUM_SEEDS}, for example [4, 7, 10]"
-        )
-    return tuple(int(look) for look in looks)
 
 
 def obrien_fleming_spending(fraction: float, *, alpha: float) -> float:
