@@ -12,8 +12,9 @@ by `torch.compile`, as DeepSpeed does it; compilation (a minute a shape) is not 
 Rounds are interleaved and the minimum is reported, so that another program on the machine disturbs
 all alike. On one CPU thread the time is that thread's CPU time; otherwise it is wall time.
 
-    of peak   operations that our form really needs, by our time, as a share of the fastest
-              float32 (or, where that is what `auto` takes, bfloat16) matrix product measured here
+    of peak   the operations that our form is made of, by our time, as a share of the fastest matrix
+              product measured here in the dtype that `auto` takes; symmetric products by blocks
+              leave out up to 3 of 8 of theirs, so that a large matrix can pass 100 %
     rounding  relative Frobenius distance to the same polynomial of the exact singular values
     to polar  relative Frobenius distance to the exact polar factor U V^T; the polynomial's own
               distance after five steps is the floor

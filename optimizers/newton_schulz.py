@@ -322,7 +322,8 @@ def _frobenius_norm(x: Tensor) -> Tensor:
     """
     dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
     rows = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=dtype)
-    return torch.linalg.vector_norm(rows, dim=-2, keepdim=True)
+    whole: Tensor = torch.linalg.vector_norm(rows, dim=-2, keepdim=True)
+    return whole
 
 
 @cache
