@@ -173,7 +173,8 @@ def test_a_target_is_tested_one_sided_for_every_variant() -> None:
     (target,) = alone.targets
     assert target.p == pytest.approx(0.00533439, rel=2e-6)
     assert target.below
-    assert target.upper_bound < 3.28
+    one_sided = stats.t.isf(0.05, 6) * np.std(values, ddof=1) / np.sqrt(7)
+    assert target.upper_bound == pytest.approx(np.mean(values) + one_sided)
     assert alone.comparisons == ()
     both = analyse(
         table(adamw=[3.3] * 3 + ["diverged"] * 4, muon=values),
@@ -219,6 +220,20 @@ def test_with_looks_the_adjusted_p_is_below_alpha_exactly_when_it_is_decided() -
         comparison = only(analyse(table(adamw=BASE, muon=muon), LOOKS))
         assert (comparison.p_holm < 0.05) == comparison.look.decided
         assert (comparison.p < comparison.look.nominal_p) == comparison.look.decided
+
+
+def test_equivalence_is_tested_at_the_last_look_only() -> None:
+    near = [value + 0.0005 * (-1) ** seed for seed, value in enumerate(BASE)]
+    wide = AnalysisSettings(baseline="adamw", looks=LOOKS.looks, margin_nats=0.1)
+    early = only(analyse(table(adamw=BASE[:6], muon=near[:6]), wide))
+    assert (early.equivalence, early.verdict, early.look.next_look) == (None, "inconclusive", 8)
+    assert only(analyse(table(adamw=BASE, muon=near), wide)).verdict == "equivalent"
+
+
+def test_two_variants_share_the_alpha_of_the_looks() -> None:
+    one = only(analyse(table(adamw=BASE, muon=BASE[::-1]), LOOKS)).look
+    muon, _ = analyse(table(adamw=BASE, muon=BASE[::-1], other=MUON), LOOKS).comparisons
+    assert muon.look.nominal_p < 0.6 * one.nominal_p
 
 
 def test_looks_need_the_seeds_of_the_first_one() -> None:

@@ -59,6 +59,16 @@ def test_a_test_that_cheats_is_caught() -> None:
         alpha=2 * ALPHA,
     )
     assert cell.rate > 0.07
+    heavy = family_wise_errors(
+        np.random.default_rng(73),
+        noise=lambda rng, shape: np.repeat(rng.standard_normal((*shape[:2], 3)), 3, axis=2),
+        comparisons=(1,),
+        seeds=9,
+        studies=4000,
+        design="paired",
+        alpha=ALPHA,
+    )
+    assert next(heavy).passed is False  # each seed counted three times
     looking = looking_error(
         np.random.default_rng(74),
         noise=gaussian_noise,

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from harness.stats.data_efficiency import PowerLaw, data_efficiency, fit_power_law
 
@@ -54,6 +55,23 @@ def test_the_interval_covers_the_truth_as_often_as_it_says() -> None:
         assert result.high is not None
         covered += result.low <= 1.40764 <= result.high
     assert covered >= 200 * 0.95 - 4 * math.sqrt(200 * 0.95 * 0.05)
+
+
+def test_the_interval_is_the_jackknife_over_seeds() -> None:
+    """Variance `(n - 1) / n * sum (theta_i - mean)^2` (Efron 1982), on log speed-up."""
+    baseline, variant = noisy(np.random.default_rng(53), 4)
+    result = data_efficiency(HORIZONS, baseline, variant, variant_data=8.0)
+    kept = [[j for j in range(4) if j != left_out] for left_out in range(4)]
+    logs = np.array(
+        [
+            math.log(fit_power_law(HORIZONS, baseline[:, k].mean(1)).data_for(variant[k].mean()))
+            for k in kept
+        ]
+    )
+    half = stats.t.isf(0.025, 3) * math.sqrt(3 / 4 * ((logs - logs.mean()) ** 2).sum())
+    assert result.speedup is not None
+    assert result.low == pytest.approx(result.speedup * math.exp(-half))
+    assert result.high == pytest.approx(result.speedup * math.exp(half))
 
 
 def test_permuting_the_seeds_changes_nothing() -> None:

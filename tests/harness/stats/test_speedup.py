@@ -45,6 +45,14 @@ def test_a_baseline_that_never_arrives_gives_at_least() -> None:
     assert result.statement.startswith("at least")
 
 
+def test_a_one_sided_bound_uses_the_whole_error_on_its_side() -> None:
+    costs = [800.0, None, 900.0, 950.0]
+    result = target_speedup([400.0, 420.0, 450.0, 430.0], costs, paired=True, **BUDGETS)
+    logs = np.log(np.array([800.0, 1000.0, 900.0, 950.0]) / [400.0, 420.0, 450.0, 430.0])
+    one_sided = logs.mean() - stats.t.isf(0.05, 3) * logs.std(ddof=1) / 2.0
+    assert result.low == pytest.approx(np.exp(one_sided))
+
+
 def test_a_variant_that_never_arrives_gives_at_most() -> None:
     result = target_speedup([900.0, None, 950.0], [800.0, 820.0, 700.0], paired=False, **BUDGETS)
     assert (result.kind, result.low) == ("at most", None)
