@@ -185,7 +185,7 @@ def resolve_size(values: Mapping[str, Any]) -> dict[str, Any]:
             f"size {size!r} is unknown: did you mean {near[0]!r}? The sizes are "
             f"{', '.join(SIZES)}; or leave size out and give the fields"
         )
-    fields = dict(SIZES[size])
+    fields = SIZES[size]
     if overrides.get("feed_forward") == "dense":
         # The size's own routing is not something that the caller asked for in vain.
         fields = {name: value for name, value in fields.items() if name not in MOE_ONLY_FIELDS}

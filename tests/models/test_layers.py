@@ -67,9 +67,9 @@ def test_the_cross_entropy_is_fp32_under_bf16_autocast() -> None:
     assert head.weight.grad.dtype == torch.float32
 
 
-# Few different values make ties; 96 and 128 take the fast path, 1 and 70 do not.
+# Few different values make ties, many put the largest anywhere; 96 and 128 take the fast path.
 @settings(max_examples=50, deadline=None)
-@given(st.sampled_from([1, 70, 96, 128]), st.integers(1, 4), st.integers(0, 2**31))
+@given(st.sampled_from([1, 70, 96, 128]), st.sampled_from([1, 50, 10_000]), st.integers(0, 2**31))
 def test_the_fast_argmax_is_the_first_largest(columns: int, levels: int, seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     logits = torch.randint(-levels, levels, (5, columns), generator=generator).float()

@@ -1,10 +1,13 @@
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import torch
 import torch.distributed
 from torch import Tensor
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
 from models import ModelConfig, ModelOutput, MoETransformer
@@ -175,8 +178,19 @@ def test_it_learns_to_copy(small_model: Build) -> None:
     assert output.num_correct > 48
 
 
-def test_ddp_takes_the_named_tuple_and_finds_every_parameter_used(
-    small_model: Build, batch: Batch, tmp_path: Path
+@pytest.fixture
+def process_group_of_one(tmp_path: Path) -> Iterator[None]:
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{tmp_path / 'store'}", rank=0, world_size=1
+    )
+    yield
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.usefixtures("process_group_of_one")
+@pytest.mark.parametrize("wrapper", ["ddp", "fully_shard"])
+def test_it_can_be_wrapped_and_every_parameter_is_used(
+    small_model: Build, batch: Batch, wrapper: str
 ) -> None:
     model = small_model(num_experts=16, experts_per_token=1, activation="swiglu")
     alone = model(*batch)
@@ -184,20 +198,21 @@ def test_ddp_takes_the_named_tuple_and_finds_every_parameter_used(
     alone.loss.backward()
     expected = gradients(model)
     model.zero_grad()
-    torch.distributed.init_process_group(
-        "gloo", init_method=f"file://{tmp_path / 'store'}", rank=0, world_size=1
-    )
-    try:
+    wrapped: torch.nn.Module = model
+    if wrapper == "ddp":
         wrapped = DistributedDataParallel(model)
-        for _ in range(2):  # DDP complains in the second pass if a parameter went unused
-            model.zero_grad()
-            output = wrapped(*batch)
-            output.loss.backward()
-    finally:
-        torch.distributed.destroy_process_group()
+    else:
+        mesh = init_device_mesh("cpu", (1,))
+        for part in (*model.blocks, model):
+            fully_shard(part, mesh=mesh)
+    for _ in range(2):  # DDP complains in the second pass if a parameter went unused
+        wrapped.zero_grad()
+        output = wrapped(*batch)
+        output.loss.backward()
     assert isinstance(output, ModelOutput)
     for name, gradient in gradients(model).items():
-        torch.testing.assert_close(gradient, expected[name], msg=name)
+        whole = gradient.full_tensor() if isinstance(gradient, DTensor) else gradient
+        torch.testing.assert_close(whole, expected[name], msg=name)
 
 
 def test_a_vocabulary_needs_a_token() -> None:
