@@ -97,10 +97,13 @@ def calibrate(
         studies: per cell; 100,000 take about a minute and a half on one core.
 
     Raises:
-        UserError: the results have too few completed seeds, or no noise.
+        UserError: the results have too few completed seeds, or no noise; fewer than
+            100 studies; an alpha outside (0, 0.5).
     """
     if studies < 100:
         raise UserError(f"studies ({studies}) must be at least 100: a rate needs many of them")
+    if not 0.0 < alpha < 0.5:
+        raise UserError(f"alpha ({alpha}) must lie between 0 and 0.5, as in a study: 0.05 is usual")
     noise = gaussian_noise if rows is None else _own_noise(rows)
     return Calibration(
         noise="Gaussian" if rows is None else "drawn from the residuals of the given results",

@@ -82,6 +82,8 @@ def test_results_without_enough_seeds_cannot_be_the_noise() -> None:
         calibrate(np.random.default_rng(94), rows=rows(3), studies=500)
     with pytest.raises(UserError, match="at least 100"):
         calibrate(np.random.default_rng(95), studies=5)
+    with pytest.raises(UserError, match="alpha"):
+        calibrate(np.random.default_rng(95), studies=500, alpha=5.0)
 
 
 def test_the_best_of_nineteen_improves_the_baseline_and_the_harness_sees_nothing() -> None:

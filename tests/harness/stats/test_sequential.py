@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from harness.stats.arrays import check_looks
 from harness.stats.sequential import (
     calibrated_bounds,
-    check_looks,
     classical_bounds,
     crossing_probabilities,
     look_p_values,
