@@ -12,6 +12,7 @@ from rich.text import Text
 from harness.config import Study
 from harness.progress import duration
 from harness.results import StudyFolder
+from harness.sentences import capability_sentences
 from harness.stats.power import capability, pooled_sd
 from harness.study import Plan, expand
 
@@ -63,6 +64,7 @@ def summarise(
         "tokens": tokens,
         "estimated_time_s": _estimated_time_s(study, plan, folder),
         "capability": {**asdict(can), "sigma_source": source if sigma is not None else None},
+        "can_show": capability_sentences(can),
     }
 
 
@@ -87,7 +89,7 @@ def _estimated_time_s(study: Study, plan: Plan, folder: StudyFolder) -> float | 
 
 
 def render(summary: dict[str, Any]) -> RenderableType:
-    can, time_s = summary["capability"], summary["estimated_time_s"]
+    time_s = summary["estimated_time_s"]
     margin = "none: equivalence is not tested"
     if summary["margin_nats"] is not None:
         margin = f"{summary['margin_nats']:g} nats"
@@ -110,19 +112,5 @@ def render(summary: dict[str, Any]) -> RenderableType:
         "plan hash": summary["plan_sha256"],
     }.items():
         table.add_row(Text(label, style="bold"), str(value))
-    return Group(Text(summary["study"], style="bold underline"), table, Text(_can_show(can)))
-
-
-def _can_show(can: dict[str, Any]) -> str:
-    decide = "can" if can["exact_test_can_decide"] else "cannot"
-    text = (
-        f"{can['seeds']} seeds: the smallest p of the exact test is {can['minimum_exact_p']:.4g} "
-        f"(it {decide} reach alpha / {can['comparisons']}); with power {can['power']:.0%} the "
-        f"smallest detectable difference is {can['detectable_in_sigmas']:.2f} sigma"
-    )
-    if can["detectable_difference"] is None:
-        return text + " (give --sigma, or finish some trials, to see it in nats)."
-    return (
-        text + f", {can['detectable_difference']:.4g} nats at sigma = {can['sigma']:.4g} "
-        f"({can['sigma_source']})."
-    )
+    title = Text(summary["study"], style="bold underline")
+    return Group(title, table, *map(Text, summary["can_show"]))

@@ -55,7 +55,10 @@ def connect(address: str | None) -> Cluster:
             f"--address {address!r}: through a Ray Client the results would be written on the head "
             "node; run this command on a node of the cluster with --address auto"
         )
-    options = {"log_to_driver": False, "logging_level": "error"}
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
+    if address is None and "RAY_ADDRESS" not in os.environ:
+        # Ray's dashboard is one more heavy process, and nobody looks at it here.
+        options["include_dashboard"] = False
     try:
         ray.init(address=address, **options)
     except ConnectionError as error:
