@@ -41,7 +41,7 @@ def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def runs_dir(tmp_path: Path, empty_store: Path) -> Path:
     """Where `made_up_study` writes."""
     path = tmp_path / "runs"
-    path.mkdir()
+    path.mkdir(exist_ok=True)
     shutil.copy(empty_store, path / "mlflow.db")
     return path
 
@@ -81,6 +81,11 @@ def expected_points(folder: StudyFolder) -> list[Point]:
     )
 
 
+def of_trials(found: list[Point]) -> list[Point]:
+    """Without the summaries, which have one point for each state of the study."""
+    return [point for point in found if " seed " in point[0]]
+
+
 def test_every_field_of_every_report_is_a_point(made_up_study: Write, runs_dir: Path) -> None:
     folder = made_up_study(**SMALL)
     Tracker(folder).sync()
@@ -108,6 +113,39 @@ def test_writing_again_changes_nothing(made_up_study: Write, runs_dir: Path) -> 
     assert query(runs_dir, "SELECT * FROM runs ORDER BY run_uuid") == runs
 
 
+class ReadOnly:
+    """The client, which refuses every call that could write."""
+
+    def __init__(self, client: Any) -> None:
+        self.client = client
+
+    def __getattr__(self, name: str) -> Any:
+        assert name.startswith(("get_", "search_")), f"{name} would write"
+        return getattr(self.client, name)
+
+
+def test_writing_again_sends_nothing(eventful_study: StudyFolder, runs_dir: Path) -> None:
+    build(eventful_study)
+    tracker = Tracker(eventful_study)
+    tracker.sync()
+    tracker._client = ReadOnly(tracker._client)  # type: ignore[assignment]
+    tracker.sync()
+
+
+def test_a_run_that_was_created_twice_is_kept_once(made_up_study: Write, runs_dir: Path) -> None:
+    folder = made_up_study(**SMALL)
+    tracker = Tracker(folder)
+    tracker.sync()
+    # A server that answers too late gets the same request again.
+    own = {key: value for key, value in tags(runs_dir, "muon seed 1").items() if "optb" in key}
+    assert tracker._client is not None
+    tracker._client.create_run("1", tags=own, run_name="muon seed 1")
+    tracker.sync()
+    assert points(runs_dir) == expected_points(folder)
+    alive = "SELECT COUNT(*) FROM runs WHERE lifecycle_stage = 'active'"
+    assert query(runs_dir, alive) == [(1 + 2 + 6,)]
+
+
 def test_a_resumed_study_adds_what_is_new_and_nothing_twice(
     made_up_study: Write, made_up_class: Any, runs_dir: Path
 ) -> None:
@@ -125,9 +163,8 @@ def test_a_resumed_study_adds_what_is_new_and_nothing_twice(
     tracker = Tracker(folder)
     tracker.sync()
     tracker.sync()
-    assert {p for p in early if "seed" in p[0]} < set(points(runs_dir))
-    trials = [p for p in points(runs_dir) if "seed" in p[0]]
-    assert trials == [p for p in expected_points(folder) if "seed" in p[0]]
+    assert set(of_trials(early)) < set(points(runs_dir))
+    assert of_trials(points(runs_dir)) == of_trials(expected_points(folder))
     assert max(Counter(p[:3] for p in points(runs_dir)).values()) == 1
 
 
@@ -222,6 +259,22 @@ def test_a_trial_that_starts_from_scratch_replaces_its_run(
     Tracker(folder).sync()
     assert points(runs_dir) == expected_points(folder)
     assert tags(runs_dir, "muon seed 1")["optbench.content_sha256"] != old
+
+
+def test_a_new_attempt_that_got_further_does_not_continue_the_old_curve(
+    made_up_study: Write, made_up_class: Any, runs_dir: Path
+) -> None:
+    folder = made_up_study(**SMALL)
+    plan, made_up = load_plan(folder), made_up_class(**SMALL)
+    trial = next(t for t in plan.trials if (t.variant, t.seed) == ("muon", 1))
+    target = folder.trial(trial.key)
+    lines = target.reports_path.read_text().splitlines(keepends=True)
+    target.reports_path.write_text("".join(lines[:2]))
+    target.outcome_path.unlink()
+    Tracker(folder).sync()
+    made_up.train(folder, plan, trial, expand(made_up.study(), plan.data_sha256)[trial.key], salt=1)
+    Tracker(folder).sync()
+    assert of_trials(points(runs_dir)) == of_trials(expected_points(folder))
 
 
 def test_a_failure_that_is_trained_again_loses_its_reason(
