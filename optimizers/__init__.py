@@ -20,12 +20,17 @@ from optimizers.spec import OptimizerSpec
 from optimizers.torch_muon_spec import TorchMuonSpec
 
 if TYPE_CHECKING:
+    from optimizers.forecasting import Forecast, ParameterForecast, Storage, forecast
     from optimizers.fragments import Fragment
     from optimizers.muon import Muon
     from optimizers.newton_schulz import orthogonalize
     from optimizers.optimizer import NamedOptimizer
 
 _NEEDS_TORCH = {
+    "Forecast": "optimizers.forecasting",
+    "ParameterForecast": "optimizers.forecasting",
+    "Storage": "optimizers.forecasting",
+    "forecast": "optimizers.forecasting",
     "Fragment": "optimizers.fragments",
     "Muon": "optimizers.muon",
     "NamedOptimizer": "optimizers.optimizer",
@@ -36,6 +41,7 @@ __all__ = [
     "REGISTRY",
     "SCHEDULES",
     "AdamWSpec",
+    "Forecast",
     "Fragment",
     "LearningRateSchedule",
     "Matrix",
@@ -45,10 +51,13 @@ __all__ = [
     "NamedOptimizer",
     "OptimizerEntry",
     "OptimizerSpec",
+    "ParameterForecast",
     "Route",
     "RouteRule",
+    "Storage",
     "TorchMuonSpec",
     "build_optimizer",
+    "forecast",
     "learning_rate_factor",
     "orthogonalize",
     "routes",

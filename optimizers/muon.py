@@ -15,8 +15,11 @@ from optimizers.matrix_step import MatrixStep, Wave, make_waves
 from optimizers.muon_spec import MuonSpec
 from optimizers.newton_schulz import Computation, choose_computation
 from optimizers.optimizer import Group, NamedOptimizer
-from optimizers.routing import Matrix, Route, RouteRule, route_parameters
+from optimizers.routing import Matrix, MatrixSplit, Route, RouteRule, route_parameters
 from optimizers.sharding import Layout, Plan, Range, make_plan
+
+# The model's Q, K and V, stacked along the rows.
+FUSED_QKV = (MatrixSplit(pattern="*.qkv.weight", parts=3),)
 
 
 class Muon(NamedOptimizer):
@@ -240,7 +243,8 @@ def route(spec: MuonSpec, named_shapes: Sequence[tuple[str, tuple[int, ...]]]) -
         named_shapes,
         rules=spec.routes,
         defaults=default_rules(include_router=spec.include_router),
-        splits=spec.splits,
+        splits=spec.splits or (),
+        default_splits=FUSED_QKV if spec.splits is None else (),
         input_first=spec.input_first,
     )
 

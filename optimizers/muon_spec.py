@@ -57,8 +57,10 @@ class MuonSpec(OptimizerSpec):
     routes: tuple[RouteRule, ...] = Field(
         default=(), description="Rules tried before the default ones; each must match something."
     )
-    splits: tuple[MatrixSplit, ...] = Field(
-        default=(), description="Fused weights that are several matrices (QKV, heads)."
+    splits: tuple[MatrixSplit, ...] | None = Field(
+        default=None,
+        description="Fused weights that are several matrices (QKV, heads); by default "
+        "*.qkv.weight is three, an empty list splits nothing.",
     )
     input_first: tuple[str, ...] = Field(
         default=("*.experts.*",),

@@ -146,6 +146,7 @@ def route_parameters(
     rules: Sequence[RouteRule],
     defaults: Sequence[RouteRule],
     splits: Sequence[MatrixSplit] = (),
+    default_splits: Sequence[MatrixSplit] = (),
     input_first: Sequence[str] = (),
 ) -> list[Route]:
     """Route every parameter: `rules` first, then `defaults`, then matrices to Muon.
@@ -155,6 +156,7 @@ def route_parameters(
         rules: Written by a person: each must match something.
         defaults: May match nothing.
         splits: Fused weights; each must match something that goes to Muon.
+        default_splits: The same, and may match nothing.
         input_first: Patterns of weights stored as (inputs, outputs); may match nothing.
 
     Raises:
@@ -168,7 +170,7 @@ def route_parameters(
         raise ValueError(f"parameter names must be unique, got twice: {', '.join(twice)}")
     _require_matches([rule.pattern for rule in rules], names, what="route")
     routes = [
-        _route(name, shape, (*rules, *defaults), splits, input_first)
+        _route(name, shape, (*rules, *defaults), (*splits, *default_splits), input_first)
         for name, shape in named_shapes
     ]
     on_muon = [route.name for route in routes if route.algorithm == "muon"]

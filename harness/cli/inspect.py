@@ -1,4 +1,4 @@
-"""Commands that look without training: data, schema, doctor."""
+"""Commands that look without training: data, schema, routes, doctor."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from rich.console import Console
 
 from harness.cli.app import app
 from harness.cli.options import JsonOption, SetOption, StudyArgument
+from harness.errors import UserError
 
 
 @app.command()
@@ -43,6 +44,40 @@ def schema(
         print(json.dumps(json_schema(), indent=1))
     else:
         Console().print(render(section))
+
+
+@app.command()
+def routes(
+    study_file: StudyArgument,
+    variant: Annotated[
+        str | None, typer.Option(help="name of the variant; default: all of them")
+    ] = None,
+    overrides: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Each parameter's route: algorithm, reason, owner, batch, operations and bytes a step.
+
+    optbench routes STUDY --variant muon --set resources.workers=4
+    """
+    from harness.data import prepare
+    from harness.routes import forecast_routes, render, to_json
+    from harness.study import find_variant, load_study
+
+    study = load_study(study_file, overrides or ())
+    console = Console(stderr=as_json)
+    dataset = prepare(study.data, progress=lambda line: console.print(f"data: {line}"))
+    chosen = study.variants if variant is None else (find_variant(study, variant),)
+    results = {}
+    for one in chosen:
+        try:
+            results[one.name] = forecast_routes(study, one, vocab_size=dataset.vocab_size)
+        except ValueError as error:
+            raise UserError(f"variants.{one.name}: {error}") from None
+    if as_json:
+        print(json.dumps({name: to_json(result) for name, result in results.items()}, indent=1))
+        return
+    for name, result in results.items():
+        console.print(render(result, f"{name}, {study.resources.workers} worker(s)"))
 
 
 @app.command()

@@ -51,13 +51,27 @@ def verdict(material: Material) -> Iterator[Block]:
             yield Verdict(
                 word=comparison["verdict"],
                 variant=comparison["variant"],
-                sentence=comparison["sentence"],
+                sentence=comparison["sentence"] + seeds_to_settle(comparison),
             )
         for target in view.targets:
             word: VerdictWord = "below" if target["below"] else "not shown"
             yield Verdict(word=word, variant=target["variant"], sentence=target["sentence"])
         yield from (Paragraph(text=note, tone="note") for note in view.analysis["notes"])
+    for amendment in view.folder.amendments():
+        yield Paragraph(
+            text=f"The plan was amended on {amendment.when}: {amendment.why}. Changed: "
+            + "; ".join(amendment.changes),
+            tone="warning",
+        )
     yield Facts(items=tuple(_headlines(view)))
+
+
+def seeds_to_settle(comparison: Mapping[str, Any]) -> str:
+    """What an inconclusive comparison still needs; empty for every other."""
+    seeds = comparison["seeds_to_settle"]
+    if comparison["verdict"] != "inconclusive" or seeds is None:
+        return ""
+    return f". About {seeds} seeds in all would settle it"
 
 
 def _interim_warning(view: StudyView) -> Iterator[Block]:

@@ -14,7 +14,7 @@ from optimizers.muon_spec import update_scale
 
 SHAPES = {
     "embedding.weight": (30, 8),
-    "layers.0.attention.qkv.weight": (24, 8),
+    "layers.0.attention.query.weight": (24, 8),
     "layers.0.attention.output.weight": (8, 8),
     "layers.0.norm.weight": (8,),
     "layers.0.router.weight": (4, 8),
@@ -79,7 +79,7 @@ def torch_muon(
         if "experts" in name:
             for index in range(parameter.shape[0]):
                 views.append((name, index, Parameter(parameter.detach()[index].mT)))
-        elif any(word in name for word in ("qkv", "output", "row")):
+        elif any(word in name for word in ("query", "output", "row")):
             views.append((name, None, Parameter(parameter.detach())))
     optimizers.append(
         torch.optim.Muon(

@@ -52,7 +52,9 @@ def test_experts_are_as_many_matrices_and_the_scale_knows_their_orientation() ->
     assert up.matrix_shapes == ((8, 16),)
     assert [matrix.offset for matrix in up.matrices] == [0, 128, 256, 384]
     assert up.matrices[0].fan_out_in == (16, 8)
-    assert route()["layers.0.attention.qkv.weight"].matrices[0].fan_out_in == (24, 8)
+    assert route()["layers.0.attention.qkv.weight"].matrices[0].fan_out_in == (8, 8)
+    whole = route(splits=())["layers.0.attention.qkv.weight"]
+    assert whole.matrices[0].fan_out_in == (24, 8)
 
 
 def test_the_router_can_be_included() -> None:
