@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import asdict
 
 from rich import box
 from rich.console import Group, RenderableType
@@ -13,6 +14,7 @@ from harness.analysis import Analysis
 from harness.compare import VERDICT_STYLES
 from harness.report import tables
 from harness.report.rows import why_no_analysis
+from harness.report.sections import seeds_to_settle
 from harness.report.view import StudyView, load_view
 from harness.results import StudyFolder
 
@@ -59,9 +61,9 @@ def _verdicts(view: StudyView, analysis: Analysis | None) -> Iterator[Renderable
     place = {variant: index for index, variant in enumerate(view.ranked())}
     verdicts = Table.grid(padding=(0, 2, 0, 0))
     for comparison in sorted(analysis.comparisons, key=lambda item: place[item.variant]):
-        verdicts.add_row(
-            Text(comparison.verdict, style=VERDICT_STYLES[comparison.verdict]), comparison.sentence
-        )
+        sentence = comparison.sentence + seeds_to_settle(asdict(comparison))
+        word = Text(comparison.verdict, style=VERDICT_STYLES[comparison.verdict])
+        verdicts.add_row(word, sentence)
     yield verdicts
     yield from (Text(target.sentence) for target in analysis.targets)
     if not view.complete:

@@ -64,7 +64,7 @@ class Tracker:
         except _failures() as error:
             self._client = None
             self._quiet_until = time.monotonic() + QUIET_S
-            self._last_failure = f"{self.tracking_uri}: {_first_line(error)}"
+            self._last_failure = f"{self.tracking_uri}: {_reason(error)}"
             raise TrackingUnavailable(self._last_failure) from error
 
     def _sync(self, view: StudyView) -> None:
@@ -141,9 +141,21 @@ def _failures() -> tuple[type[Exception], ...]:
     return MlflowException, SQLAlchemyError, OSError
 
 
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
+REASONS = {
+    "Connection refused": "nothing answers there (connection refused)",
+    "timed out": "no answer in time",
+    "Failed to resolve": "there is no host of this name",
+}
+"""What MLflow buries in a line of several hundred characters, and in plain words."""
+LONGEST_REASON = 200
+
+
+def _reason(error: Exception) -> str:
+    text = str(error).strip()
+    for sign, words in REASONS.items():
+        if sign in text:
+            return words
+    return (text.splitlines() or [type(error).__name__])[0][:LONGEST_REASON]
 
 
 def ui_command(runs_dir: Path, *, port: int = 5000) -> list[str]:

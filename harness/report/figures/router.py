@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import matplotlib as mpl
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -42,7 +43,7 @@ def router_load(view: StudyView) -> Drawing | None:
     layers, experts = next(iter(loads.values())).shape
     columns = min(3 if experts <= 16 else 2, len(loads))
     rows = math.ceil(len(loads) / columns)
-    figure = Figure(figsize=(WIDTH, 0.5 + rows * (0.62 + 0.24 * layers)))
+    figure = Figure(figsize=(WIDTH, 0.8 + rows * max(1.1, 0.62 + 0.24 * layers)))
     FigureCanvasAgg(figure)
     panels = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
     highest = max(float((load * experts).max()) for load in loads.values())
@@ -58,11 +59,12 @@ def router_load(view: StudyView) -> Drawing | None:
         axes.set_yticks(np.arange(layers) + 0.5, range(layers))
         stride = max(1, experts // 8)
         axes.set_xticks(np.arange(0, experts, stride) + 0.5, range(0, experts, stride))
-        axes.invert_yaxis()
-    figure.supxlabel("experts, most used first")
-    figure.supylabel("MoE layer")
+        axes.set_ylim(layers, 0)
+    size = mpl.rcParams["axes.labelsize"]
+    figure.supxlabel("experts, most used first", fontsize=size)
+    figure.supylabel("MoE layer", fontsize=size)
     if mesh is not None:
-        figure.colorbar(mesh, ax=panels, label="share × number of experts", aspect=12 * rows)
+        figure.colorbar(mesh, ax=panels, label="load (1: equal)", aspect=8 * rows)
     return Drawing(
         figure=figure,
         caption="Share of the tokens' assignments at the last evaluation, times the number of "
