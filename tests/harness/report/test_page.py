@@ -216,3 +216,24 @@ def test_the_terminal_says_why_there_is_no_verdict(made_up_study: Write) -> None
     with console.capture() as capture:
         console.print(render_terminal(folder, analyse_study(folder)))
     assert "No verdict." in capture.get()
+
+
+def test_a_target_has_its_own_sentences_and_table(made_up_study: Write) -> None:
+    text = text_of(made_up_study(analysis={"target": 3.5}))
+    assert "muon is below 3.5" in text
+    assert "Below the target of 3.5?" in text
+
+
+def test_an_inconclusive_verdict_says_how_many_seeds_would_settle_it(made_up_study: Write) -> None:
+    folder = made_up_study(effects={"muon": -0.002})
+    text = text_of(folder)
+    assert re.search(r"not distinguishable from adamw.*About \d+ seeds in all would settle", text)
+
+
+def test_looks_show_where_each_comparison_stands(made_up_study: Write) -> None:
+    unfinished = frozenset((variant, seed) for variant in ("adamw", "muon") for seed in (3, 4))
+    folder = made_up_study(effects={"muon": 0.0}, unfinished=unfinished, analysis={"looks": [3, 5]})
+    text = text_of(folder)
+    assert ">1 of 2<" in text
+    assert ">at 5 seeds<" in text
+    assert "The looks were fixed in advance" in text
