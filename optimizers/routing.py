@@ -112,7 +112,7 @@ class Route:
     Args:
         name: The parameter.
         shape: Its logical (unsharded) shape.
-        algorithm: `muon` or `adamw`.
+        algorithm: `muon`, `adamw`, or the word of another optimizer.
         group: Name of the parameter group.
         reason: One phrase.
         matrices: What Newton-Schulz sees; empty for AdamW.
@@ -120,7 +120,7 @@ class Route:
 
     name: str
     shape: tuple[int, ...]
-    algorithm: Algorithm
+    algorithm: str
     group: str
     reason: str
     matrices: tuple[Matrix, ...] = ()
