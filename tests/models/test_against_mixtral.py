@@ -65,8 +65,16 @@ def test_loss_and_gradients_are_those_of_mixtral(
 
 
 def test_the_benchmark_runs_and_reports_every_contestant(
-    benchmark_script: ModuleType, capsys: pytest.CaptureFixture[str]
+    benchmark_script: ModuleType,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    small = {"hidden_size": 32, "num_layers": 1, "num_heads": 2, "feed_forward_size": 16}
+    monkeypatch.setattr(
+        benchmark_script, "CONFIG", benchmark_script.CONFIG.model_copy(update=small)
+    )
+    monkeypatch.setattr(benchmark_script, "VOCABULARY", 64)
+    monkeypatch.setattr(benchmark_script, "PEAK_SIZE", 64)
     benchmark_script.main(
         batch_size=1, sequence_length=16, rounds=1, threads=torch.get_num_threads(), as_json=True
     )
