@@ -48,7 +48,7 @@ class DeepSpeedBackend:
         self.optimizer = make_optimizer(named)
         self.engine, _ = self.accelerator.prepare(model, self.optimizer)
         names = {id(parameter): name for name, parameter in named}
-        fragments = list(_fragments(self.engine.optimizer, names, self.stage, self.rank))
+        fragments = list(locate_fragments(self.engine.optimizer, names, self.stage, self.rank))
         # From stage 1 on DeepSpeed skips a step with a non-finite gradient itself.
         if self.stage:
             self.optimizer.bind(fragments, gradients_are_finite=lambda: True)
@@ -130,7 +130,7 @@ def deepspeed_config(spec: TrialSpec) -> dict[str, Any]:
     }
 
 
-def _fragments(zero: Any, names: dict[int, str], stage: int, rank: int) -> Iterator[Fragment]:
+def locate_fragments(zero: Any, names: dict[int, str], stage: int, rank: int) -> Iterator[Fragment]:
     """Where each parameter lies in the flat fp32 partitions of this worker."""
     if stage in (1, 2):
         for index, group in enumerate(zero.round_robin_bit16_groups):
