@@ -63,8 +63,6 @@ VIEWS: dict[str, dict[str, Any]] = {
         columns=[
             "tags.`verdict`",
             f"metrics.`{FINAL_LOSS}`",
-            f"metrics.`{FINAL_LOSS}/low`",
-            f"metrics.`{FINAL_LOSS}/high`",
             "metrics.`difference`",
             "metrics.`difference/low`",
             "metrics.`difference/high`",
