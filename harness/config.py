@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -16,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from harness.analysis_settings import AnalysisSettings
 from harness.data import DataConfig
 from models import ModelConfig, resolve_size
-from optimizers import REGISTRY, LearningRateSchedule, OptimizerSpec
+from optimizers import REGISTRY, DeepSpeedMuonSpec, LearningRateSchedule, OptimizerSpec
 
 if TYPE_CHECKING:
     AnyOptimizer = OptimizerSpec
@@ -198,7 +199,27 @@ def _disagreements(study: Study) -> list[str]:
             f"training.batch_size: {training.batch_size} is not a multiple of workers x "
             f"accumulation_steps ({workers} x {training.accumulation_steps}): try {nearest}"
         )
-    return mistakes
+    return [*mistakes, *_peers_out_of_place(study)]
+
+
+def _peers_out_of_place(study: Study) -> Iterator[str]:
+    """Variants that the study's backend cannot run, or would run as something else."""
+    training = study.training
+    for variant in study.variants:
+        if not isinstance(variant.optimizer, DeepSpeedMuonSpec):
+            continue
+        if training.backend != "deepspeed":
+            yield (
+                f"variants.{variant.name}: deepspeed_muon runs inside DeepSpeed and "
+                f"training.backend is {training.backend!r}: set it to 'deepspeed', or use the kind "
+                "muon"
+            )
+        elif training.zero_stage and training.clip_norm:
+            yield (
+                f"training.clip_norm: at ZeRO stage {training.zero_stage} DeepSpeed clips not the "
+                f"gradient but the orthogonalised update of its own Muon (variant {variant.name}): "
+                "set it to 0, for all variants alike, or training.zero_stage to 0"
+            )
 
 
 class TrialSpec(Section):

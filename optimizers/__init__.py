@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from optimizers.adamw_spec import AdamWSpec
 from optimizers.coefficients import SCHEDULES
+from optimizers.deepspeed_muon_spec import DeepSpeedMuonSpec
 from optimizers.learning_rate import LearningRateSchedule, learning_rate_factor
 from optimizers.muon_spec import MuonSpec
 from optimizers.registry import REGISTRY, OptimizerEntry, build_optimizer, routes
@@ -41,6 +42,7 @@ __all__ = [
     "REGISTRY",
     "SCHEDULES",
     "AdamWSpec",
+    "DeepSpeedMuonSpec",
     "Forecast",
     "Fragment",
     "LearningRateSchedule",

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from optimizers.adamw_spec import AdamWSpec
+from optimizers.deepspeed_muon_spec import DeepSpeedMuonSpec
 from optimizers.muon_spec import MuonSpec
 from optimizers.routing import Route
 from optimizers.spec import OptimizerSpec
@@ -38,6 +39,7 @@ REGISTRY: dict[str, OptimizerEntry] = {
     "adamw": OptimizerEntry(AdamWSpec, "optimizers.adamw"),
     "muon": OptimizerEntry(MuonSpec, "optimizers.muon"),
     "torch_muon": OptimizerEntry(TorchMuonSpec, "optimizers.torch_muon"),
+    "deepspeed_muon": OptimizerEntry(DeepSpeedMuonSpec, "optimizers.deepspeed_muon"),
 }
 
 

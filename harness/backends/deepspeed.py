@@ -18,14 +18,16 @@ from harness.backends.accelerator import open_accelerator, reset_accelerate, sum
 from harness.backends.protocol import MakeOptimizer, WorkerContext
 from harness.config import TrialSpec
 from models import ModelOutput
-from optimizers import Fragment, NamedOptimizer
+from optimizers import DeepSpeedMuonSpec, Fragment, NamedOptimizer
+from optimizers.deepspeed_muon import DeepSpeedMuon
 
 
 class DeepSpeedBackend:
     """One DeepSpeed engine around the model and the one optimizer.
 
     DeepSpeed's clipping acts on the raw gradient here, because our optimizer orthogonalises after
-    it. (It would clip DeepSpeed's own Muon's orthogonalised update.)
+    it. It would clip the orthogonalised update of DeepSpeed's own Muon, for which a study's
+    `clip_norm` must be 0 therefore.
     """
 
     def __init__(self, spec: TrialSpec, context: WorkerContext) -> None:
@@ -35,7 +37,7 @@ class DeepSpeedBackend:
         from accelerate.utils import DeepSpeedPlugin
 
         self._globals = _snapshot_of_groups()
-        self.stage = spec.training.zero_stage
+        self.stage, self.clip_norm = spec.training.zero_stage, spec.training.clip_norm
         plugin = DeepSpeedPlugin(hf_ds_config=deepspeed_config(spec))
         self.accelerator = open_accelerator(spec, context, deepspeed_plugin=plugin)
         self.device: torch.device = self.accelerator.device
@@ -46,7 +48,10 @@ class DeepSpeedBackend:
         model.to(self.device)
         named = list(model.named_parameters())
         self.optimizer = make_optimizer(named)
-        self.engine, _ = self.accelerator.prepare(model, self.optimizer)
+        stepped: torch.optim.Optimizer = self.optimizer
+        if isinstance(self.optimizer, DeepSpeedMuon):
+            stepped = self.optimizer.hand_over()  # DeepSpeed knows its own Muon by its class
+        self.engine, _ = self.accelerator.prepare(model, stepped)
         names = {id(parameter): name for name, parameter in named}
         fragments = list(locate_fragments(self.engine.optimizer, names, self.stage, self.rank))
         # From stage 1 on DeepSpeed skips a step with a non-finite gradient itself.
@@ -69,6 +74,8 @@ class DeepSpeedBackend:
         self.engine.step()
         if self.stage and self.engine.optimizer.overflow:
             self.optimizer.count_skipped_step()
+        elif isinstance(self.optimizer, DeepSpeedMuon):
+            self.optimizer.count_step()
         norm = self.engine.get_global_grad_norm()
         return torch.as_tensor(float("nan") if norm is None else norm, dtype=torch.float32)
 
@@ -84,6 +91,7 @@ class DeepSpeedBackend:
         return {
             "backend": "deepspeed",
             "zero_stage": self.stage,
+            "gradient_clipping": self.clip_norm,
             "distributed_type": self.accelerator.distributed_type.value,
             "num_workers": self.num_workers,
             "device": str(self.device),
@@ -118,11 +126,14 @@ def deepspeed_config(spec: TrialSpec) -> dict[str, Any]:
     """DeepSpeed's configuration; nothing that changes a result is left to its defaults."""
     training = spec.training
     share = spec.workers * training.accumulation_steps
+    zero: dict[str, Any] = {"stage": training.zero_stage}
+    if training.zero_stage == 3 and isinstance(spec.optimizer, DeepSpeedMuonSpec):
+        zero["reduce_scatter"] = False  # or DeepSpeed's Muon refuses to start
     return {
         "train_micro_batch_size_per_gpu": training.batch_size // share,
         "gradient_accumulation_steps": training.accumulation_steps,
         "gradient_clipping": training.clip_norm,
-        "zero_optimization": {"stage": training.zero_stage},
+        "zero_optimization": zero,
         "zero_allow_untested_optimizer": True,
         "zero_force_ds_cpu_optimizer": False,
         # fp32 weights and bf16 products, as the other backends do it.
