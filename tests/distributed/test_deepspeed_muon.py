@@ -93,3 +93,9 @@ def test_a_study_that_would_measure_something_else_is_refused(
     study = with_peer(study_text, tmp_path / "peer.toml")
     with pytest.raises(UserError, match=sentence):
         load_study(study, settings)
+
+
+@pytest.mark.parametrize("stage", STAGES[1:])
+def test_a_sharded_stage_learns_as_whole_weights_do(runs: dict[str, Any], stage: int) -> None:
+    whole, sharded = (runs[request(s)]["reports"][-1]["validation_loss"] for s in (0, stage))
+    assert sharded == pytest.approx(whole, rel=1e-4)
