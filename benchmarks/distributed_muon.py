@@ -52,13 +52,14 @@ from torch.nn.parallel import DistributedDataParallel
 from harness.backends.deepspeed import locate_fragments
 from models import ModelConfig, MoETransformer, resolve_size
 from optimizers import (
+    DeepSpeedMuonSpec,
     MuonSpec,
     NamedOptimizer,
     OptimizerSpec,
     TorchMuonSpec,
     build_optimizer,
-    routes,
 )
+from optimizers.deepspeed_muon import DeepSpeedMuon
 
 SPEC = MuonSpec(lr=0.02)
 # Small: embedding and head belong to AdamW, which is not the subject.
@@ -184,29 +185,10 @@ def on_zero(weights: Weights, *, stage: int, rank: int) -> Contestant:
 
 def peer_on_zero(weights: Weights, *, stage: int, method: str) -> Contestant:
     """DeepSpeed's own Muon, with the routes of ours."""
-    from deepspeed.runtime.zero.muon.muon_optimizer import MuonWithAuxAdam
-
-    named = weights.named_weights()
-    algorithms = {route.name: route.algorithm for route in routes(SPEC, named)}
-    halves: dict[bool, list[nn.Parameter]] = {True: [], False: []}
-    for name, parameter in named:
-        parameter.use_muon = algorithms[name] == "muon"  # type: ignore[attr-defined]
-        halves[parameter.use_muon].append(parameter)  # type: ignore[attr-defined]
-    muon = {"lr": SPEC.lr, "momentum": SPEC.momentum, "weight_decay": SPEC.weight_decay}
-    adam = {
-        "lr": SPEC.auxiliary_lr,
-        "betas": (SPEC.aux_beta1, SPEC.aux_beta2),
-        "eps": SPEC.aux_epsilon,
-        "weight_decay": SPEC.aux_weight_decay,
-    }
-    optimizer = MuonWithAuxAdam(
-        [
-            {"params": halves[True], "use_muon": True, "ns_method": method, **muon},
-            {"params": halves[False], "use_muon": False, **adam},
-        ],
-        adam_optimizer=torch.optim.AdamW,
-    )
-    engine = deepspeed_engine(weights, optimizer, stage=stage)
+    spec = DeepSpeedMuonSpec(lr=SPEC.lr, ns_method=method)  # type: ignore[arg-type]
+    optimizer = build_optimizer(spec, weights.named_weights())
+    assert isinstance(optimizer, DeepSpeedMuon)
+    engine = deepspeed_engine(weights, optimizer.hand_over(), stage=stage)
     return Contestant(f"DeepSpeed's Muon zero{stage}", engine, engine_update(engine))
 
 

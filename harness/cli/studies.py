@@ -378,11 +378,14 @@ def ui(
     port: Annotated[int, typer.Option(help="port on 127.0.0.1")] = 5000,
 ) -> None:
     """Open the MLflow UI on the runs folder, on 127.0.0.1 only. Ctrl-C ends it."""
-    from harness.tracking import ui_command
+    from harness.tracking import ui_command, ui_links
 
     if not (runs_dir / "mlflow.db").exists():
         raise UserError(f"{runs_dir / 'mlflow.db'} does not exist: run a study first")
     command = ui_command(runs_dir, port=port)
-    print(f"MLflow UI: http://127.0.0.1:{port}", flush=True)
+    print(f"MLflow UI: http://127.0.0.1:{port}")
+    for study, links in ui_links(runs_dir, port=port):
+        for label, link in links.items():
+            print(f"  {study}, {label}: {link}")
     sys.stdout.flush()
     os.execv(command[0], command)
