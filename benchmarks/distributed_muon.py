@@ -185,7 +185,7 @@ def on_zero(weights: Weights, *, stage: int, rank: int) -> Contestant:
 
 def peer_on_zero(weights: Weights, *, stage: int, method: str) -> Contestant:
     """DeepSpeed's own Muon, with the routes of ours."""
-    spec = DeepSpeedMuonSpec(lr=SPEC.lr, ns_method=method)  # type: ignore[arg-type]
+    spec = DeepSpeedMuonSpec(lr=SPEC.lr, ns_method=method)
     optimizer = build_optimizer(spec, weights.named_weights())
     assert isinstance(optimizer, DeepSpeedMuon)
     engine = deepspeed_engine(weights, optimizer.hand_over(), stage=stage)
