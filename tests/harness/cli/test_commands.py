@@ -1,0 +1,101 @@
+"""The commands that do not train, with the JSON that a script reads."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.cli import main
+from harness.cli.app import register_commands
+
+
+@pytest.fixture
+def optbench(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., str]:
+    """Runs the command in this process and returns its standard output."""
+    register_commands()
+
+    def call(*arguments: object) -> str:
+        monkeypatch.setattr("sys.argv", ["optbench", *map(str, arguments)])
+        with pytest.raises(SystemExit) as end:
+            main()
+        captured = capsys.readouterr()
+        assert not end.value.code, captured.err
+        return captured.out
+
+    return call
+
+
+Optbench = Callable[..., str]
+
+
+def test_the_plan_is_frozen_and_says_what_its_seeds_can_show(
+    optbench: Optbench, study_file: Path, tmp_path: Path
+) -> None:
+    runs = tmp_path / "runs"
+    arguments = ("plan", study_file, "--runs-dir", runs, "--sigma", "0.01", "--json")
+    plan = json.loads(optbench(*arguments))
+    assert plan["training_runs"] == 6
+    assert plan["capability"]["minimum_exact_p"] == 0.25
+    assert plan["capability"]["detectable_difference"] > 0.01
+    frozen = json.loads((runs / "tiny" / "plan.json").read_text())
+    assert frozen["plan_sha256"] == plan["plan_sha256"]
+
+
+def test_an_amended_plan_keeps_its_reason_and_what_changed(
+    optbench: Optbench, study_file: Path, tmp_path: Path
+) -> None:
+    from harness.results import StudyFolder
+
+    runs = tmp_path / "runs"
+    optbench("plan", study_file, "--runs-dir", runs)
+    changed = ("--set", "training.steps=9", "--amend", "too short to see anything")
+    optbench("plan", study_file, "--runs-dir", runs, *changed)
+    (amendment,) = StudyFolder(runs / "tiny").amendments()
+    assert amendment.why == "too short to see anything"
+    assert "training.steps (6 -> 9)" in amendment.changes
+    assert amendment.from_sha256 != amendment.to_sha256
+
+
+def test_routes_name_every_parameter_its_owner_and_its_bytes(
+    optbench: Optbench, study_file: Path
+) -> None:
+    arguments = ("routes", study_file, "--set", "resources.workers=2", "--json")
+    routes: dict[str, Any] = json.loads(optbench(*arguments))
+    muon = {row["name"]: row for row in routes["muon"]["parameters"]}
+    assert muon["embedding.weight"]["algorithm"] == "adamw"
+    assert muon["blocks.0.attention.qkv.weight"]["matrices"] == 3
+    assert set(muon["blocks.0.feed_forward.experts.up"]["owners"]) <= {0, 1}
+    sent = routes["muon"]["bytes_sent_per_worker"]
+    assert sum(sent) / 2 == pytest.approx(routes["muon"]["bytes_floor_per_worker"])
+    assert routes["adamw"]["bytes_sent_per_worker"] == [0, 0]
+
+
+def test_compare_prints_a_verdict_and_versioned_json(optbench: Optbench, tmp_path: Path) -> None:
+    rows = [f"adamw,{seed},{3.0 + 0.01 * seed}" for seed in range(6)]
+    rows += [f"muon,{seed},{2.9 + 0.011 * seed}" for seed in range(6)]
+    table = tmp_path / "results.csv"
+    table.write_text("variant,seed,value\n" + "\n".join(rows) + "\n")
+    text = optbench("compare", table, "--baseline", "adamw", "--paired")
+    assert "muon is better than adamw" in " ".join(text.split())
+    values = json.loads(optbench("compare", table, "--baseline", "adamw", "--json"))
+    assert values["schema_version"] == 1
+    assert values["comparisons"][0]["paired"] is False
+
+
+def test_the_description_of_the_data_counts_documents_and_overlap(
+    optbench: Optbench, study_file: Path
+) -> None:
+    described = json.loads(optbench("data", study_file, "--json"))
+    assert "overlap" in json.dumps(described)
+    assert "documents" in json.dumps(described)
+
+
+def test_schema_prints_every_section_and_one_of_them(optbench: Optbench) -> None:
+    assert "zero_stage" in optbench("schema", "training")
+    assert "TrainingConfig" in optbench("schema", "--json")
