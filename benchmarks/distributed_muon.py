@@ -21,6 +21,8 @@ in fp32 where the processor has no fp16). It comes wrapped in `torch.compile`; o
 minutes for all shapes, so that its Newton-Schulz runs eagerly here unless `--compile` is given
 (compilation is not timed). Nothing of ours is compiled.
 
+    CPU ms  processor time of the busiest worker: steadier when other programs run, but without the
+            waiting for a peer; also a median
     bytes   what the optimizer sends per element of Muon's weights, a step, on average over workers
     floor   the least for matrices cut evenly between the workers (ZeRO, FSDP2) or held by all. An
             expert that lies whole on one worker is not sent at all, which is less. Both leave out
@@ -79,6 +81,7 @@ class Contestant:
     optimizer: NamedOptimizer | None = None
     peer: str | None = None
     seconds: list[float] = field(default_factory=list)
+    cpu_seconds: list[float] = field(default_factory=list)
 
 
 class Weights(nn.Module):
@@ -222,11 +225,13 @@ def measure(entrants: list[Contestant], *, rounds: int) -> None:
         for entrant in entrants[first:] + entrants[:first]:
             loss = entrant.forward()
             dist.barrier()
-            begin = time.perf_counter()
+            begin, cpu_begin = time.perf_counter(), time.process_time()
             entrant.update(loss)
-            slowest = torch.tensor(time.perf_counter() - begin, dtype=torch.float64)
+            took = [time.perf_counter() - begin, time.process_time() - cpu_begin]
+            slowest = torch.tensor(took, dtype=torch.float64)
             dist.all_reduce(slowest, op=dist.ReduceOp.MAX)
-            entrant.seconds.append(float(slowest))
+            entrant.seconds.append(float(slowest[0]))
+            entrant.cpu_seconds.append(float(slowest[1]))
 
 
 def say(what: str) -> None:
@@ -267,7 +272,10 @@ def summary(entrants: list[Contestant]) -> dict[str, Any]:
     by_name = {entrant.name: entrant for entrant in entrants}
     rows: dict[str, Any] = {}
     for entrant in entrants:
-        row: dict[str, Any] = {"milliseconds": 1e3 * statistics.median(entrant.seconds)}
+        row: dict[str, Any] = {
+            "milliseconds": 1e3 * statistics.median(entrant.seconds),
+            "cpu_milliseconds": 1e3 * statistics.median(entrant.cpu_seconds),
+        }
         if entrant.name.startswith("ours"):
             row["against_torch"] = ratio(entrant, by_name[TORCH])
         if entrant.peer is not None:
@@ -282,9 +290,11 @@ def print_table(result: dict[str, Any]) -> None:
         f"layer(s) of moe-baseline: {result['muon_elements'] / 1e6:.1f} M elements for Muon of "
         f"{result['elements'] / 1e6:.1f} M; medians of {result['rounds']} rounds\n"
     )
-    print(f"{'':24}{'ms':>8}  {'torch / this':>18}  {'DeepSpeed / this':>18}  bytes / element")
+    print(
+        f"{'':24}{'ms':>8}{'CPU ms':>8}  {'torch / this':>18}  {'DeepSpeed / this':>18}  bytes / element"
+    )
     for name, row in result["contestants"].items():
-        cells = [f"{name:24}{row['milliseconds']:8.0f}"]
+        cells = [f"{name:24}{row['milliseconds']:8.0f}{row['cpu_milliseconds']:8.0f}"]
         for key in ("against_torch", "against_deepspeed"):
             found = row.get(key)
             low, high = found["speedup_range"] if found else (0, 0)

@@ -131,7 +131,7 @@ def _about(comparison: Comparison) -> Iterator[str]:
     yield f"the smallest exact p that {comparison.n} seeds can give is {least}"
     yield from comparison.notes
     if comparison.mean_difference is None:
-        yield f"rates of divergence differ with {p_value(comparison.divergence_p)}"
+        yield f"do the rates of divergence differ? {p_value(comparison.divergence_p)}"
     if comparison.block_dunnett_p is not None:
         yield "Dunnett p is secondary: it assumes that all variants share one variance"
 

@@ -52,8 +52,8 @@ class Report(Record):
         description="global L2 norm before clipping, at the last step; null: non-finite or none"
     )
     train_time_s: float = Field(
-        description="training steps only, from the start; without the first step, start-up, "
-        "evaluation and checkpointing"
+        description="training steps only, from the start; without the first step, start-up and "
+        "evaluation"
     )
     step_time_s: float | None = Field(
         description="mean time of a step since the last report, the first step left out"

@@ -210,7 +210,7 @@ def test_the_terminal_shows_verdicts_outcomes_and_reasons_in_eighty_columns(csv_
         "no hash of the initial parameters",
         "ranks, diverged last",
         "smallest exact p that 5 seeds can give",
-        "rates of divergence differ",
+        "do the rates of divergence differ?",
         "TOST p",
         "within 0.01",
     ):
