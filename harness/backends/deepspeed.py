@@ -7,8 +7,11 @@ so the optimizer is told by fragments and keeps its own arithmetic at every stag
 from __future__ import annotations
 
 import copy
+import hashlib
 import os
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,6 +20,7 @@ from torch import Tensor, nn
 from harness.backends.accelerator import open_accelerator, reset_accelerate, sum_over_workers
 from harness.backends.protocol import MakeOptimizer, WorkerContext
 from harness.config import TrialSpec
+from harness.data import default_cache_dir
 from models import ModelOutput
 from optimizers import DeepSpeedMuonSpec, Fragment, NamedOptimizer
 from optimizers.deepspeed_muon import DeepSpeedMuon
@@ -31,6 +35,7 @@ class DeepSpeedBackend:
     """
 
     def __init__(self, spec: TrialSpec, context: WorkerContext) -> None:
+        os.environ.setdefault("TORCH_EXTENSIONS_DIR", str(_extensions_folder()))
         if spec.gpus_per_worker == 0:
             # Read when DeepSpeed is imported; it would look for a GPU otherwise.
             os.environ["DS_ACCELERATOR"] = "cpu"
@@ -109,6 +114,16 @@ class DeepSpeedBackend:
         # DeepSpeed would go on with handles on process groups that are gone.
         comm.cdb = None
         vars(groups).update(self._globals)
+
+
+def _extensions_folder() -> Path:
+    """Where this environment's compiled operators lie.
+
+    DeepSpeed compiles one at run time (a minute, the first time). In torch's default folder two
+    environments would overwrite each other's, again and again.
+    """
+    environment = hashlib.sha256(sys.prefix.encode()).hexdigest()[:12]
+    return default_cache_dir() / "torch_extensions" / environment
 
 
 def _snapshot_of_groups() -> dict[str, Any]:
