@@ -291,7 +291,8 @@ def print_table(result: dict[str, Any]) -> None:
         f"{result['elements'] / 1e6:.1f} M; medians of {result['rounds']} rounds\n"
     )
     print(
-        f"{'':24}{'ms':>8}{'CPU ms':>8}  {'torch / this':>18}  {'DeepSpeed / this':>18}  bytes / element"
+        f"{'':24}{'ms':>8}{'CPU ms':>8}  {'torch / this':>18}  {'DeepSpeed / this':>18}  "
+        "bytes / element"
     )
     for name, row in result["contestants"].items():
         cells = [f"{name:24}{row['milliseconds']:8.0f}{row['cpu_milliseconds']:8.0f}"]
