@@ -154,9 +154,22 @@ class TrialRun:
             peak_memory_bytes=peak_memory_bytes(self.backend.device),
             router_load=evaluation.router_load,
             dead_experts=evaluation.dead_experts,
-            counters={name: float(count) for name, count in self.optimizer.counters.items()},
+            counters=self._counters(),
         )
         return self.last_report
+
+    def _counters(self) -> dict[str, float]:
+        """The optimizer's counts, and the bytes that a step sent per element of Muon's weights."""
+        counters = {name: float(count) for name, count in self.optimizer.counters.items()}
+        elements = sum(
+            math.prod(route.shape) for route in self.optimizer.routes if route.algorithm == "muon"
+        )
+        steps = counters.get("optimizer_steps", 0.0)
+        if elements and steps:
+            for name in ("bytes_sent", "bytes_floor"):
+                per_element = counters.get(name, 0.0) / (steps * elements)
+                counters[f"{name}_per_element"] = per_element
+        return counters
 
     def _global_losses(self) -> list[float]:
         """The loss of each step since the last report, averaged over the workers."""

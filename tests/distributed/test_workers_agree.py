@@ -122,8 +122,10 @@ def test_the_owner_exchange_sends_the_floor_and_replication_gives_the_same(
 ) -> None:
     assert_same_losses(runs[workers][REPLICATED], runs[workers]["muon"])
     counters = runs[workers]["muon"]["reports"][-1]["counters"]
-    assert counters["bytes_sent"] > 0
-    assert counters["bytes_floor"] > 0
+    # Two crossings of every fp32 element, N - 1 of N of them: the floor of data parallelism.
+    floor = 4 * 2 * (workers - 1) / workers
+    assert counters["bytes_floor_per_element"] == pytest.approx(floor)
+    assert counters["bytes_sent_per_element"] == pytest.approx(floor, rel=0.1)
 
 
 def test_a_seed_gives_all_variants_the_same_start_and_the_same_batches(
