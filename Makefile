@@ -43,10 +43,12 @@ format: $(STAMP)  ## reformat and fix what can be fixed
 docs: $(STAMP)  ## rewrite the generated reference pages
 	$(BIN)/python docs/generate.py
 
-bench: $(STAMP)  ## ratios against peers: throughput, loop overhead, orchestration
+bench: $(STAMP)  ## ratios against peers: throughput, loop overhead, orchestration, Muon
 	$(BIN)/python benchmarks/training_throughput.py
 	$(BIN)/python benchmarks/loop_overhead.py
 	$(BIN)/python benchmarks/orchestration.py
+	$(BIN)/python benchmarks/newton_schulz.py
+	$(BIN)/python benchmarks/distributed_muon.py
 
 clean:  ## remove the environment and every cache (results in runs/ stay)
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -63,7 +63,7 @@ def _walk(loc: tuple[int | str, ...], model: type[BaseModel]) -> tuple[list[str]
             inner
             for m in here
             if part in m.model_fields
-            for inner in _models_in(m.model_fields[part].annotation)
+            for inner in models_in(m.model_fields[part].annotation)
         ]
     return path, known
 
@@ -73,9 +73,10 @@ def _tag(model: type[BaseModel]) -> Any:
     return field.default if field is not None else None
 
 
-def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+def models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    """The models that a field's annotation names, inside unions and lists too."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         yield annotation
     elif isinstance(annotation, types.UnionType) or typing.get_origin(annotation) is not None:
         for argument in typing.get_args(annotation):
-            yield from _models_in(argument)
+            yield from models_in(argument)

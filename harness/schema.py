@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import types
 import typing
 from collections.abc import Iterator
 from typing import Any
@@ -14,6 +13,7 @@ from rich.table import Table
 
 from harness.config import Study
 from harness.errors import UserError
+from harness.mistakes import models_in
 
 Row = tuple[str, str, str, str]
 
@@ -56,7 +56,7 @@ def markdown() -> str:
 
 def _rows(model: type[BaseModel], prefix: str) -> Iterator[Row]:
     for name, field in model.model_fields.items():
-        nested = list(_models_in(field.annotation))
+        nested = list(models_in(field.annotation))
         if not nested:
             yield f"{prefix}{name}", _type(field), _default(field), field.description or ""
             continue
@@ -66,14 +66,6 @@ def _rows(model: type[BaseModel], prefix: str) -> Iterator[Row]:
         for inner in nested:
             tag = inner.model_fields["kind"].default if len(nested) > 1 else None
             yield from _rows(inner, f"{path}.{tag}." if tag else f"{path}.")
-
-
-def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield annotation
-    elif isinstance(annotation, types.UnionType) or typing.get_origin(annotation) is not None:
-        for argument in typing.get_args(annotation):
-            yield from _models_in(argument)
 
 
 def _type(field: FieldInfo) -> str:
