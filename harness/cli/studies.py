@@ -172,7 +172,8 @@ def _train(
         except KeyboardInterrupt:
             console.print(
                 f"[yellow]interrupted[/]: {progress.done} of {progress.total} trials are finished "
-                "and kept; run the same command again to go on"
+                "and kept; run the same command again to go on",
+                soft_wrap=True,
             )
             raise
         environment.join()
