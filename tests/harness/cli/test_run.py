@@ -90,7 +90,7 @@ def test_ctrl_c_keeps_finished_trials_and_the_next_run_goes_on(
     study_file: Path, tmp_path: Path
 ) -> None:
     runs, before = tmp_path / "runs", _workers()
-    arguments = ("run", study_file, "--runs-dir", runs, "--set", "training.steps=300")
+    arguments = ("run", study_file, "--runs-dir", runs, "--set", "training.steps=60")
     process = subprocess.Popen(
         optbench(*arguments), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
@@ -111,7 +111,7 @@ def test_ctrl_c_keeps_finished_trials_and_the_next_run_goes_on(
 
 def test_a_killed_driver_loses_nothing(study_file: Path, tmp_path: Path) -> None:
     runs = tmp_path / "runs"
-    arguments = ("run", study_file, "--runs-dir", runs, "--set", "training.steps=300")
+    arguments = ("run", study_file, "--runs-dir", runs, "--set", "training.steps=60")
     process = subprocess.Popen(optbench(*arguments), stdout=subprocess.DEVNULL)
     finished = lambda: list(runs.glob("tiny/trials/*/outcome.json"))  # noqa: E731
     _wait_until(lambda: len(finished()) >= 1, at_most_s=300)
