@@ -28,7 +28,6 @@ def run(*arguments: object) -> str:
     return done.stdout
 
 
-@pytest.mark.filterwarnings("ignore:The ``noload`` loader:DeprecationWarning")  # in MLflow
 def test_a_study_runs_once_and_the_second_run_trains_nothing_and_rebuilds_the_same_report(
     study_file: Path, tmp_path: Path
 ) -> None:
