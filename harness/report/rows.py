@@ -105,7 +105,8 @@ def analyse_study(folder: StudyFolder) -> Analysis | None:
     seeds = analysed_seeds(view)
     rows = [row for row in results_rows(folder, view.plan) if row.seed in seeds[row.variant]]
     analysis = analyse(rows, settings, slope=_slope(view, settings))
-    write_json(folder.analysis_path, analysis.to_json())
+    values = {**analysis.to_json(), "plan_sha256": view.plan.sha256}
+    write_json(folder.analysis_path, values)
     return analysis
 
 
