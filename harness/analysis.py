@@ -113,6 +113,9 @@ def _check(runs: Runs, settings: AnalysisSettings) -> None:
                 f"variant {name!r} has {len(own)} seed(s), at least {needed} are needed {why}"
                 "to say anything: run more seeds (8 is a good number, 3 to 5 are fragile)"
             )
+    units = sorted({row.unit or "none" for own in runs.values() for row in own})
+    if len(units) > 1:
+        mistakes.append(f"values in {', '.join(units)} cannot be compared: use one unit")
     if settings.baseline not in runs:
         mistakes.append(
             f"the baseline {settings.baseline!r} has no results: choose one of {', '.join(runs)}"
@@ -164,6 +167,7 @@ def _comparisons(
 ) -> tuple[Comparison, ...]:
     adjusted = holm([read.result.p for read in reads.values()])
     secondary = _block_dunnett(runs, reads, settings)
+    unit = next((row.unit for rows in runs.values() for row in rows), None)
     return tuple(
         _comparison(
             name,
@@ -173,6 +177,7 @@ def _comparisons(
             settings=settings,
             family=len(reads),
             margin=margin,
+            unit=unit,
         )
         for (name, read), p in zip(reads.items(), adjusted, strict=True)
     )
@@ -199,6 +204,7 @@ def _comparison(
     settings: AnalysisSettings,
     family: int,
     margin: float | None,
+    unit: str | None,
 ) -> Comparison:
     result, certificate, look = read.result, read.certificate, read.look
     mean_test = result.mean_test
@@ -254,6 +260,7 @@ def _comparison(
             paired=certificate.paired,
             fragile=fragile,
             equivalence=result.equivalence,
+            unit=unit,
         ),
         notes=(*result.notes, *read.notes, *advice),
     )

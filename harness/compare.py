@@ -2,8 +2,9 @@
 
 The file is a CSV with a header and one row a run. Required columns: `variant`, `seed`, `value`.
 Optional: `outcome` (completed, diverged, stopped, failed, out_of_memory), `diverged_at_step`,
-`initial_sha256` with `batches_sha256`, which prove that two runs of a seed are a pair, and `phase`:
-rows of the tuning phase, on whose seeds the hyperparameters were chosen, are not read.
+`initial_sha256` with `batches_sha256`, which prove that two runs of a seed are a pair, `unit`: what
+the values are counted in, such as nats, for the sentences; and `phase`: rows of the tuning phase,
+on whose seeds the hyperparameters were chosen, are not read.
 """
 
 import csv
@@ -31,6 +32,8 @@ OPTIONAL_COLUMNS = (
     "diverged_at_step",
     "phase",
 )
+UNIT_COLUMN = "unit"
+"""Optional too; misspelt it costs a word in a sentence, so no near miss of it is refused."""
 MAXIMUM_SHOWN_MISTAKES = 20
 
 PHASES = ("tuning", "confirmation")
@@ -130,7 +133,7 @@ def _check_header(path: Path, columns: Sequence[str] | None) -> None:
     mistakes = []
     if repeated := sorted({name for name in columns if columns.count(name) > 1}):
         mistakes.append(f"column(s) {', '.join(repeated)} appear more than once")
-    known = REQUIRED_COLUMNS + OPTIONAL_COLUMNS
+    known = (*REQUIRED_COLUMNS, *OPTIONAL_COLUMNS, UNIT_COLUMN)
     unknown = [name for name in columns if name not in known]
     for name in REQUIRED_COLUMNS:
         if name not in columns:
@@ -178,6 +181,7 @@ def _row(record: dict[str, str], *, line: int, mistakes: list[str]) -> ResultRow
         initial_sha256=cells.get("initial_sha256") or None,
         batches_sha256=cells.get("batches_sha256") or None,
         diverged_at_step=step,
+        unit=cells.get(UNIT_COLUMN) or None,
     )
 
 

@@ -17,7 +17,8 @@ OUTCOMES: tuple[str, ...] = get_args(OutcomeWord)
 class ResultRow:
     """One run: its variant, its seed and how it ended.
 
-    `value` is the final validation loss in nats of a completed run, and None of every other.
+    `value` is the final validation loss of a completed run, and None of every other. `unit` is
+    what the values are counted in ("nats" in a study); None where nobody said.
     """
 
     variant: str
@@ -27,6 +28,7 @@ class ResultRow:
     initial_sha256: str | None = None
     batches_sha256: str | None = None
     diverged_at_step: int | None = None
+    unit: str | None = None
 
     def __post_init__(self) -> None:
         where = f"variant {self.variant!r}, seed {self.seed}"

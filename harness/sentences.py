@@ -56,13 +56,18 @@ def comparison_sentence(
     paired: bool,
     fragile: bool,
     equivalence: EquivalenceTest | None = None,
+    unit: str | None = None,
 ) -> str:
-    """`muon is better than adamw: -0.31 nats [-0.35, -0.27], p = 0.0004 (Holm), 5 paired seeds`."""
+    """`muon is better than adamw: -0.31 nats [-0.35, -0.27], p = 0.0004 (Holm), 5 paired seeds`.
+
+    Without a unit the difference is a bare number: a table of somebody's own may hold anything.
+    """
     if difference is None:
         size = test
     else:
         places = interval_decimals(interval)
-        size = f"{difference:+.{places}f} nats {bracket(interval)}".rstrip()
+        named = f"{difference:+.{places}f}" + (f" {unit}" if unit else "")
+        size = f"{named} {bracket(interval)}".rstrip()
     seeds = f"{n} {'paired' if paired else 'unpaired'} seeds"
     end = " (fragile)" if fragile else ""
     claim = f"{variant} {VERDICT_WORDS[verdict]} {baseline}"

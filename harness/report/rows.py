@@ -18,6 +18,9 @@ from harness.stats.arrays import MINIMUM_SEEDS
 from harness.stats.equivalence import slope_near_end
 from harness.study import Plan
 
+UNIT = "nats"
+"""Of the losses of every study: cross-entropy with the natural logarithm, per token."""
+
 
 def results_rows(folder: StudyFolder, plan: Plan) -> list[ResultRow]:
     """One row for each planned confirmation trial that has an outcome, in the plan's order.
@@ -42,6 +45,7 @@ def _row(planned: PlannedTrial, outcome: Outcome) -> ResultRow:
         initial_sha256=outcome.initial_parameters_sha256,
         batches_sha256=outcome.batches_sha256,
         diverged_at_step=outcome.diverged_at_step,
+        unit=UNIT,
     )
 
 
@@ -140,6 +144,7 @@ CSV_COLUMNS: dict[str, Callable[[TrialView], Cell]] = {
     "phase": lambda trial: trial.planned.phase,
     "outcome": lambda trial: trial.state,
     "value": lambda trial: trial.loss,
+    "unit": lambda trial: UNIT,
     "perplexity": lambda trial: None if trial.loss is None else perplexity(trial.loss),
     "accuracy": lambda trial: trial.outcome.validation_accuracy if trial.outcome else None,
     "steps": lambda trial: trial.outcome.step if trial.outcome else None,

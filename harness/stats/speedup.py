@@ -64,8 +64,8 @@ def target_speedup(
     variant: Sequence[float | None],
     baseline: Sequence[float | None],
     *,
-    variant_budget: float,
-    baseline_budget: float,
+    variant_budget: float | Sequence[float],
+    baseline_budget: float | Sequence[float],
     paired: bool,
     level: float = 0.95,
     unit: str = "steps",
@@ -78,11 +78,12 @@ def target_speedup(
 
     Args:
         variant, baseline: cost to the target by seed, None if the run never arrived.
-        variant_budget, baseline_budget: the cost of a whole run.
+        variant_budget, baseline_budget: the cost of a whole run, or of each seed's run.
         unit: "steps", "tokens", or "seconds on <hardware>", for the statement.
 
     Raises:
-        ValueError: fewer than 3 seeds, unequal numbers when paired, costs that are not positive.
+        ValueError: fewer than 3 seeds, unequal numbers when paired, costs that are not positive or
+            above their budget.
     """
     if min(len(variant), len(baseline)) < MINIMUM_SEEDS:
         raise ValueError(
@@ -110,12 +111,16 @@ def target_speedup(
     )
 
 
-def _log_costs(costs: Sequence[float | None], *, budget: float) -> FloatArray:
-    known = np.array([budget if cost is None else cost for cost in costs], dtype=np.float64)
+def _log_costs(costs: Sequence[float | None], *, budget: float | Sequence[float]) -> FloatArray:
+    budgets = np.atleast_1d(np.asarray(budget, dtype=np.float64))
+    if budgets.size not in (1, len(costs)):
+        raise ValueError(f"{budgets.size} budgets for {len(costs)} runs: give one, or one a run")
+    budgets = np.broadcast_to(budgets, len(costs))
+    known = np.array([b if cost is None else cost for cost, b in zip(costs, budgets, strict=True)])
     if not (np.isfinite(known).all() and (known > 0.0).all()):
         raise ValueError("costs and budgets must be positive and finite")
-    if (known > budget).any():
-        raise ValueError(f"a cost to target is above the budget of a run ({budget})")
+    if (known > budgets).any():
+        raise ValueError(f"a cost to target is above the budget of its run ({budgets.max():g})")
     return np.log(known)
 
 

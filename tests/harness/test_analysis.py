@@ -59,9 +59,15 @@ def test_a_clear_gain_on_certified_pairs_is_better() -> None:
         (interval.low, interval.high)
     )
     assert comparison.sentence == (
-        "muon is better than adamw: -0.2975 nats [-0.3072, -0.2878], p < 0.0001 (Holm), "
-        "8 paired seeds"
+        "muon is better than adamw: -0.2975 [-0.3072, -0.2878], p < 0.0001 (Holm), 8 paired seeds"
     )
+
+
+def test_a_unit_is_named_where_it_is_known_and_two_are_refused() -> None:
+    rows = [replace(row, unit="nats") for row in table(adamw=BASE, muon=MUON)]
+    assert "-0.2975 nats [" in only(analyse(rows, SETTINGS)).sentence
+    with pytest.raises(UserError, match="values in bits, nats cannot be compared"):
+        analyse([replace(rows[0], unit="bits"), *rows[1:]], SETTINGS)
 
 
 def test_rows_without_hashes_get_welch_and_the_reason() -> None:

@@ -54,6 +54,13 @@ def test_the_last_loss_of_a_diverged_run_is_no_result(csv_file) -> None:
     assert rows[0].value is None
 
 
+def test_the_sentence_names_the_unit_of_the_table(csv_file) -> None:
+    bare = compare_file(csv_file(*GOOD), baseline="adamw").comparisons[0]
+    named = csv_file(*(f"{line},bits" for line in GOOD), header=f"{HEADER},unit")
+    assert "nats" not in bare.sentence
+    assert " bits [" in compare_file(named, baseline="adamw").comparisons[0].sentence
+
+
 def test_tuning_rows_are_not_read(csv_file) -> None:
     rows = read_results(
         csv_file("muon,0,3.1,tuning", "muon,7,3.2,confirmation", header=f"{HEADER},phase")

@@ -36,6 +36,20 @@ def test_the_interval_is_a_t_interval_of_the_log_ratio() -> None:
     assert "times fewer steps" in result.statement
 
 
+def test_each_run_may_have_its_own_budget() -> None:
+    costs = [4.0, 4.2, None, 4.3]
+    result = target_speedup(
+        costs,
+        [9.0, 9.5, 9.9, 9.1],
+        paired=True,
+        variant_budget=[10.0, 10.0, 8.0, 10.0],
+        baseline_budget=10.0,
+    )
+    logs = np.log(np.array([9.0, 9.5, 9.9, 9.1]) / [4.0, 4.2, 8.0, 4.3])
+    assert result.kind == "at most"
+    assert result.ratio == pytest.approx(np.exp(logs.mean()))
+
+
 def test_a_baseline_that_never_arrives_gives_at_least() -> None:
     result = target_speedup([400.0, 420.0, 450.0], [800.0, None, None], paired=True, **BUDGETS)
     assert (result.kind, result.baseline_censored, result.high) == ("at least", 2, None)
@@ -100,6 +114,12 @@ def test_swapping_the_sides_inverts_the_ratio() -> None:
         (lambda: target_speedup([1.0] * 2, [1.0] * 2, paired=True, **BUDGETS), "at least 3"),
         (lambda: target_speedup([-1.0] * 3, [1.0] * 3, paired=True, **BUDGETS), "positive"),
         (lambda: target_speedup([2e3] * 3, [1.0] * 3, paired=True, **BUDGETS), "above the budget"),
+        (
+            lambda: target_speedup(
+                [1.0] * 3, [1.0] * 3, paired=True, variant_budget=[1.0] * 2, baseline_budget=1.0
+            ),
+            "2 budgets for 3 runs",
+        ),
     ],
 )
 def test_impossible_costs_are_refused(call, message: str) -> None:
