@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from harness.data.registry import SOURCES
+
+if TYPE_CHECKING:
+    SourceName = str
+else:
+    # Built from the registry, so that one registry line is enough to add a source.
+    SourceName = Literal[tuple(SOURCES)]
 
 TRAINED_BPE = "bpe"
 
@@ -24,6 +32,9 @@ PRESETS: dict[str, dict[str, str]] = {
     },
 }
 
+# Their settings are fields of the section.
+_WITHOUT_OPTIONS = ("stdlib", "files", "hub")
+
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
@@ -39,10 +50,10 @@ class DataConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    source: Literal["stdlib", "files", "hub"] = Field(
+    source: SourceName = Field(
         "stdlib",
-        description="Where documents come from: the Python standard library, local files, or a "
-        "dataset of the Hugging Face hub",
+        description="Where documents come from: the Python standard library, local files, a "
+        "dataset of the Hugging Face hub, or a source that was added to the registry",
     )
     files: tuple[str, ...] = Field(
         (),
@@ -71,6 +82,12 @@ class DataConfig(BaseModel):
         None,
         description="Commit of the hub dataset (40 hexadecimal digits): branches and tags move, "
         "a commit does not",
+    )
+    options: dict[str, str | int | float | bool] = Field(
+        default_factory=dict,
+        # Absent where it is empty, so that it changes no hash of a study that has none.
+        exclude_if=lambda options: not options,
+        description="Settings of a source that was added to the registry, which checks them",
     )
     max_documents: int | None = Field(
         None, ge=2, description="Read at most this many documents, in order; all when absent"
@@ -132,6 +149,8 @@ class DataConfig(BaseModel):
     @model_validator(mode="after")
     def _fields_fit_the_source(self) -> DataConfig:
         problems = [*self._files_problems(), *self._hub_problems()]
+        if self.options and self.source in _WITHOUT_OPTIONS:
+            problems.append(f"options is set but source {self.source!r} has none: remove it")
         if self.tokenizer == TRAINED_BPE and self.tokenizer_revision is not None:
             problems.append("tokenizer_revision is set, but tokenizer = 'bpe' is trained here")
         if problems:

@@ -56,10 +56,10 @@ def _hashed_ngrams(
     for start in range(0, len(tokens) - n + 1, _CHUNK):
         chunk = np.asarray(tokens[start : start + _CHUNK + n - 1])
         ends = np.concatenate([[0], np.cumsum(chunk == end_of_text_id)])
-        yield _hash_ngrams(chunk, n=n), ends[n:] == ends[:-n]
+        yield hash_ngrams(chunk, n=n), ends[n:] == ends[:-n]
 
 
-def _hash_ngrams(tokens: Tokens, *, n: int) -> NDArray[np.uint64]:
+def hash_ngrams(tokens: Tokens, *, n: int) -> NDArray[np.uint64]:
     """Hash every n-gram by doubling: h_2k[i] = mix(h_k[i] * c + h_k[i + k]), so log2(n) passes."""
     hashed = _mix(tokens.astype(np.uint64))
     length = 1

@@ -64,5 +64,5 @@ def test_the_order_of_the_tokens_counts() -> None:
 
 def test_a_million_ngrams_that_differ_have_hashes_that_differ() -> None:
     tokens = np.random.default_rng(1).integers(1, 5, size=1_000_000).astype("<u2")
-    hashes = overlap._hash_ngrams(tokens, n=32)  # 4**32 possible n-grams: all differ
+    hashes = overlap.hash_ngrams(tokens, n=32)  # 4**32 possible n-grams: all differ
     assert len(np.unique(hashes)) == len(hashes)

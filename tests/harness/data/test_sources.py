@@ -8,9 +8,10 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from pydantic import BaseModel
 
-from harness.data import DataConfig, prepare, sources
-from harness.data.sources import open_source
+from harness.data import DataConfig, prepare, stdlib
+from harness.data.sources import Source, open_source
 from harness.errors import UserError
 
 Config = Callable[..., DataConfig]
@@ -34,8 +35,8 @@ def test_the_standard_library_is_sorted_however_the_disk_lists_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     before = open_source(DataConfig(max_documents=5))
-    walk = sources._walk_stdlib
-    monkeypatch.setattr(sources, "_walk_stdlib", lambda root: reversed(list(walk(root))))
+    walk = stdlib._walk
+    monkeypatch.setattr(stdlib, "_walk", lambda root: reversed(list(walk(root))))
     assert open_source(DataConfig(max_documents=5)).fingerprint == before.fingerprint
 
 
@@ -167,7 +168,7 @@ def test_a_dataset_of_the_hub_is_streamed_in_order(
 
 def test_a_hub_that_cannot_be_reached_is_one_clear_error(tmp_path: Path) -> None:
     script = """
-from harness.data import DataConfig, prepare, sources
+from harness.data import DataConfig, prepare
 from harness.errors import UserError
 try:
     prepare(DataConfig(preset="cosmopedia-v2", max_tokens=1000))
@@ -186,3 +187,29 @@ except UserError as error:
     assert "cannot read HuggingFaceTB/smollm-corpus" in done.stdout
     assert "source = 'stdlib'" in done.stdout
     assert [path.name for path in (tmp_path / "data").iterdir() if path.is_dir()] == []
+
+
+def test_options_are_for_sources_that_were_added() -> None:
+    with pytest.raises(ValueError, match="options is set but source 'stdlib' has none"):
+        DataConfig(options={"seed": 1})
+
+
+def test_a_source_that_was_added_checks_its_own_options(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Options(BaseModel):
+        lines: int
+
+    def open_counting(config: DataConfig) -> Source:
+        options = Options.model_validate(config.options)
+        texts = [str(number) for number in range(options.lines)]
+        return Source(name="numbers", revision="1", fingerprint="", documents=lambda: iter(texts))
+
+    monkeypatch.setattr(stdlib, "open_source", open_counting)
+    numbers = DataConfig.model_construct(source="stdlib", options={"lines": 3})
+    assert list(open_source(numbers).documents()) == ["0", "1", "2"]
+    wrong = DataConfig.model_construct(source="stdlib", options={"lines": "many"})
+    with pytest.raises(UserError, match=r"data.options.lines: .* \(got 'many'\)"):
+        open_source(wrong)
+
+
+def test_no_options_change_no_hash() -> None:
+    assert "options" not in DataConfig().model_dump(mode="json")
