@@ -35,7 +35,7 @@ def _lines(details: ErrorDetails, model: type[BaseModel]) -> Iterator[str]:
     elif kind in ("union_tag_invalid", "union_tag_not_found"):
         allowed = str(details["ctx"].get("expected_tags", ""))
         got = details["ctx"].get("tag", "nothing")
-        discriminator = str(details["ctx"]["discriminator"]).strip("'")
+        discriminator = str(details["ctx"]["discriminator"]).strip("'_()")
         yield f"{prefix}`{discriminator}` is {got!r}: choose one of {allowed or 'the known kinds'}"
     else:
         message = details["msg"][0].lower() + details["msg"][1:]
@@ -53,7 +53,7 @@ def _walk(loc: tuple[int | str, ...], model: type[BaseModel]) -> tuple[list[str]
             path.append(str(part))
             continue
         tagged = [m for m in here if _tag(m) == part]
-        if tagged and len(here) > 1:
+        if tagged:
             here = tagged
             known = list(here[0].model_fields)
             continue

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.config import Study, VariantConfig
-from models import MoETransformer
+from models import build_model
 from optimizers import Forecast, MuonSpec, Storage, forecast
 
 # Who holds the weights; DeepSpeed's stages are 0, 1, 2 and 3.
@@ -25,7 +25,7 @@ def forecast_routes(study: Study, variant: VariantConfig, *, vocab_size: int) ->
     """
     training, workers = study.training, study.resources.workers
     with torch.device("meta"):
-        model = MoETransformer(study.model, vocab_size=vocab_size)
+        model = build_model(study.model, vocab_size=vocab_size)
     storage: Storage = {
         "ddp": "whole",
         "fsdp2": "rows",

@@ -1,4 +1,4 @@
-"""The Mixture-of-Experts language model that every variant trains.
+"""The language models that variants train: a Mixture-of-Experts transformer, and what is added.
 
 What needs torch is imported when it is first asked for: a study file is read without it.
 """
@@ -7,6 +7,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from models.config import SIZES, ModelConfig, resolve_size
+from models.registry import MODELS, AnyModel, ModelEntry, build_model
+from models.spec import ModelSpec
 
 if TYPE_CHECKING:
     from models.accounting import (
@@ -30,10 +32,15 @@ _NEEDS_TORCH = {
 }
 
 __all__ = [
+    "MODELS",
     "SIZES",
+    "AnyModel",
     "MoETransformer",
     "ModelConfig",
+    "ModelEntry",
     "ModelOutput",
+    "ModelSpec",
+    "build_model",
     "initialize",
     "num_active_parameters",
     "num_dead_experts",

@@ -5,25 +5,29 @@ import math
 from collections.abc import Mapping
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from models.spec import ModelSpec
 
 # These mean nothing to a model without a router.
 MOE_ONLY_FIELDS = ("num_experts", "experts_per_token", "load_balancing_weight", "router_z_weight")
 
 
-class ModelConfig(BaseModel):
+class ModelConfig(ModelSpec):
     """Everything that fixes the architecture, except what the data decides.
 
     The vocabulary size and the sequence length belong to the data; the model is given the one
     when it is built and reads the other from every batch.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
+    kind: Literal["transformer"] = Field(
+        default="transformer",
+        exclude=True,  # the default of a study file: it changes no hash of a trial
+        description="Which model; others are added in `models/registry.py`.",
+    )
     hidden_size: int = Field(
         default=256, ge=2, description="Width of the residual stream (features)."
     )
-    num_layers: int = Field(default=4, ge=1, description="Number of transformer blocks (layers).")
     num_heads: int = Field(
         default=8, ge=1, description="Attention heads per layer; must divide hidden_size."
     )
@@ -162,6 +166,8 @@ SIZES: dict[str, dict[str, Any]] = {
 def resolve_size(values: Mapping[str, Any]) -> dict[str, Any]:
     """Replace a size's name by its fields; what is given beside the name wins.
 
+    Sizes are the transformer's: a table of another `kind` is returned as it is.
+
     Args:
         values: fields of ModelConfig, and perhaps `size`, a key of SIZES.
 
@@ -176,7 +182,7 @@ def resolve_size(values: Mapping[str, Any]) -> dict[str, Any]:
         2
     """
     overrides = dict(values)
-    if "size" not in overrides:
+    if "size" not in overrides or overrides.get("kind", "transformer") != "transformer":
         return overrides
     size = overrides.pop("size")
     if size not in SIZES:

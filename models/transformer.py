@@ -128,3 +128,8 @@ class MoETransformer(nn.Module):
             if report is not None:
                 reports.append(report)
         return self.final_norm(x_BTD), reports
+
+
+def build(config: ModelConfig, *, vocab_size: int) -> MoETransformer:
+    """The transformer, for the registry."""
+    return MoETransformer(config, vocab_size=vocab_size)

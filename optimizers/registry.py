@@ -34,6 +34,11 @@ class OptimizerEntry:
     spec: type[OptimizerSpec]
     module: str
 
+    @classmethod
+    def in_one_file(cls, module: str, spec: str) -> OptimizerEntry:
+        """Settings beside the algorithm: one file less, but reading any study imports torch."""
+        return cls(getattr(importlib.import_module(module), spec), module)
+
 
 REGISTRY: dict[str, OptimizerEntry] = {
     "adamw": OptimizerEntry(AdamWSpec, "optimizers.adamw"),
