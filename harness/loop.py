@@ -10,13 +10,16 @@ import math
 import time
 from collections.abc import Generator
 from dataclasses import asdict
+from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from harness import checkpoint
 from harness.backends import Backend, WorkerContext, open_backend
+from harness.checkpoint import Checkpoint
 from harness.config import TrialSpec
 from harness.data import BatchHasher, BatchSampler, TokenDataset, open_dataset
 from harness.metrics import (
@@ -28,37 +31,43 @@ from harness.metrics import (
     to_tensors,
 )
 from harness.preflight import check_gang, check_groups, check_movement, fingerprints
-from harness.results import Outcome, Report
-from models import MoETransformer, initialize, parameters_sha256
+from harness.results import Outcome, OutcomeWord, Report
+from models import build_model, initialize, parameters_sha256
 from optimizers import build_optimizer, learning_rate_factor, routes
 
 
 def train(spec: TrialSpec, context: WorkerContext) -> Generator[Report, None, Outcome]:
-    """Trains one trial on this worker.
+    """Trains one trial on this worker, from the start or from the context's checkpoint.
 
     Every worker of the gang yields the same losses at the same steps. The first report is the
-    evaluation before any step; it is equal for all variants of a seed.
+    evaluation before any step of this call; at step 0 it is equal for all variants of a seed.
 
     Returns:
-        the outcome: `completed`, or `diverged` at the first step whose loss says so.
+        the outcome: `completed`, `stopped` at the step that the context names, or `diverged` at the
+        first step whose loss says so.
 
     Raises:
-        UserError: the worker's place does not fit the spec.
+        UserError: the worker's place or its checkpoint does not fit the spec.
         PreflightError: a library does something else than the spec asks for.
     """
     started = time.perf_counter()
+    resumed = checkpoint.prepare(spec, context)
+    done = 0 if resumed is None else resumed.step
+    last = context.stop_at_step or spec.training.steps
     dataset = open_dataset(context.dataset_path)
     with open_backend(spec, context) as backend:
-        run = TrialRun(spec, backend, dataset, started)
-        yield run.report(step=0)
-        run.first_step()
-        for step in range(1, spec.training.steps + 1):
-            if step > 1:
+        run = TrialRun(spec, backend, dataset, started, resumed)
+        yield run.report(done)
+        run.first_step(done + 1)
+        for step in range(done + 1, last + 1):
+            if step > done + 1:
                 run.train_step(step)
-            if step % spec.training.evaluation_every == 0 or step == spec.training.steps:
+            if step % spec.training.evaluation_every == 0 or step == last:
                 yield run.report(step)
                 if run.diverged_at_step is not None:
-                    break
+                    return run.outcome()
+        if context.save_to is not None:
+            run.save(context.save_to)
         return run.outcome()
 
 
@@ -66,15 +75,22 @@ class TrialRun:
     """One worker's model, optimizer, batches and clocks; the loop above says when."""
 
     def __init__(
-        self, spec: TrialSpec, backend: Backend, dataset: TokenDataset, started: float
+        self,
+        spec: TrialSpec,
+        backend: Backend,
+        dataset: TokenDataset,
+        started: float,
+        resumed: Checkpoint | None,
     ) -> None:
         self.spec, self.backend, self.dataset, self.started = spec, backend, dataset, started
         reset_peak_memory(backend.device)
         self.preflight = check_gang(backend, spec)
         torch.manual_seed(spec.seed)
-        model = MoETransformer(spec.model, vocab_size=dataset.vocab_size)
+        model = build_model(spec.model, vocab_size=dataset.vocab_size)
         initialize(model, seed=spec.seed)
         self.initial_sha256 = parameters_sha256(model)
+        if resumed is not None:
+            resumed.restore_weights(model)
         named = list(model.named_parameters())
         self.num_parameters = sum(parameter.numel() for _, parameter in named)
         self.routes = [asdict(route) for route in routes(spec.optimizer, named)]
@@ -86,15 +102,20 @@ class TrialRun:
         self.clock = StepClock(backend.device)
         self.startup_time_s = 0.0
         self.evaluation_time_s = 0.0
+        if resumed is not None:
+            self.optimizer.load_state_dict(resumed.optimizer)
+            self._set_learning_rates(resumed.step)
+            self.clock.train_time_s = resumed.description.train_time_s
+            self.evaluation_time_s = resumed.description.evaluation_time_s
         self.losses: list[Tensor] = []  # of the steps since the last report
         self.gradient_norm: Tensor | None = None
         self.diverged_at_step: int | None = None
         self.last_report: Report | None = None
 
-    def first_step(self) -> None:
-        """Step 1, after which every parameter group must have moved. Counts as start-up."""
+    def first_step(self, step: int) -> None:
+        """The first step here, after which every group must have moved. Counts as start-up."""
         before = fingerprints(self.optimizer)
-        self.train_step(1)
+        self.train_step(step)
         self.preflight["moved"] = check_movement(before, self.optimizer, self.backend)
         self.startup_time_s = now(self.backend.device) - self.started
         self.clock.discard_interval()
@@ -102,9 +123,7 @@ class TrialRun:
     def train_step(self, step: int) -> None:
         training, backend = self.spec.training, self.backend
         self.clock.step_begins()
-        factor = learning_rate_factor(self.spec.schedule, step=step - 1, total_steps=training.steps)
-        for group in self.optimizer.param_groups:
-            group["lr"] = group["initial_lr"] * factor
+        self._set_learning_rates(step)
         micro_batches = self._my_micro_batches(step)
         loss = torch.zeros((), device=backend.device)
         for index, windows in enumerate(micro_batches):
@@ -114,6 +133,12 @@ class TrialRun:
         self.gradient_norm = backend.update(clip_norm=training.clip_norm)
         self.losses.append(loss / len(micro_batches))
         self.clock.step_ends()
+
+    def _set_learning_rates(self, step: int) -> None:
+        schedule, steps = self.spec.schedule, self.spec.training.steps
+        factor = learning_rate_factor(schedule, step=step - 1, total_steps=steps)
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["initial_lr"] * factor
 
     def _my_micro_batches(self, step: int) -> list[NDArray[np.int64]]:
         """This worker's contiguous rows of the global batch, cut into micro-batches."""
@@ -159,16 +184,18 @@ class TrialRun:
         return self.last_report
 
     def _counters(self) -> dict[str, float]:
-        """The optimizer's counts, and the bytes that a step sent per element of Muon's weights."""
+        """The optimizer's counts, and the bytes that a step sent per element of Muon's weights.
+
+        DeepSpeed's Muon does not count its bytes; then there is no figure instead of a zero.
+        """
         counters = {name: float(count) for name, count in self.optimizer.counters.items()}
         elements = sum(
             math.prod(route.shape) for route in self.optimizer.routes if route.algorithm == "muon"
         )
         steps = counters.get("optimizer_steps", 0.0)
-        if elements and steps:
-            for name in ("bytes_sent", "bytes_floor"):
-                per_element = counters.get(name, 0.0) / (steps * elements)
-                counters[f"{name}_per_element"] = per_element
+        for name in ("bytes_sent", "bytes_floor"):
+            if elements and steps and name in counters:
+                counters[f"{name}_per_element"] = counters[name] / (steps * elements)
         return counters
 
     def _global_losses(self) -> list[float]:
@@ -190,12 +217,30 @@ class TrialRun:
             if self.diverged_at_step is None and (too_high or not math.isfinite(loss)):
                 self.diverged_at_step = at
 
+    def save(self, folder: Path) -> None:
+        assert self.last_report is not None, "a checkpoint comes after the last report"
+        checkpoint.save(
+            folder,
+            self.optimizer,
+            spec=self.spec,
+            step=self.last_report.step,
+            train_time_s=self.clock.train_time_s,
+            evaluation_time_s=self.evaluation_time_s,
+            backend=self.backend,
+        )
+
     def outcome(self) -> Outcome:
         assert self.last_report is not None, "the outcome comes after the last report"
         last, at = self.last_report, self.diverged_at_step
+        word: OutcomeWord = "completed"
+        reason = None
+        if at is not None:
+            word, reason = "diverged", f"the loss diverged at step {at}"
+        elif last.step < self.spec.training.steps:
+            word, reason = "stopped", f"asked to stop at step {last.step}"
         return Outcome(
-            outcome="completed" if at is None else "diverged",
-            reason=None if at is None else f"the loss diverged at step {at}",
+            outcome=word,
+            reason=reason,
             step=last.step,
             tokens=last.tokens,
             validation_loss=last.validation_loss,

@@ -57,7 +57,8 @@ def check_movement(
 ) -> dict[str, float]:
     """After the first step every group has moved, on some worker at least.
 
-    Returns the share of the parameters that moved, by group.
+    Returns the share of the parameters that moved, by group. A group whose learning rate is zero
+    may stand still: a resumed trial can begin at the end of its schedule.
 
     Raises:
         PreflightError: naming the group whose weights are where they were.
@@ -70,7 +71,7 @@ def check_movement(
     for group in optimizer.param_groups:
         members = group["parameter_names"]
         shares[group["name"]] = sum(name in moved_names for name in members) / len(members)
-        if not shares[group["name"]]:
+        if group["lr"] and not shares[group["name"]]:
             raise PreflightError(
                 f"the optimizer group {group['name']!r} did not move in the first step "
                 f"(learning rate {group['lr']:g}, {len(members)} parameters)"

@@ -18,7 +18,7 @@ from optimizers.elementwise import adamw_update, not_finite, sum_of_squares
 from optimizers.fragments import Fragment, agree_on_layout, own_fragment, require_agreement
 from optimizers.routing import Route
 from optimizers.sharding import Layout, Range
-from optimizers.state import NamedState, check_state, gather_state
+from optimizers.state import NamedState, check_state, gather_pieces
 
 Group = dict[str, Any]
 Gradients = Literal["averaged", "local"]
@@ -210,6 +210,26 @@ class NamedOptimizer(torch.optim.Optimizer):
             **self._counts,
         }
 
+    def logical_weights(self, *, to: int | None = None) -> dict[str, Tensor]:
+        """Copies of the weights by parameter name, in the parameter's logical shape.
+
+        A collective call when weights are sharded.
+
+        Args:
+            to: The only worker that gets the tensors; by default all of them.
+        """
+        whole = {
+            name: self._gather(
+                name,
+                {(fragment.start, fragment.stop): fragment.weight()},
+                ranges=[[held] if held[0] < held[1] else [] for held in self._layout[name]],
+                like=fragment.weight(),
+                to=to,
+            )
+            for name, fragment in self._fragments.items()
+        }
+        return whole if to in (None, self._rank) else {}
+
     def state_dict(self, *, to: int | None = None) -> dict[str, Any]:
         """State by parameter name, in the parameter's logical shape, and the groups' options.
 
@@ -223,13 +243,11 @@ class NamedOptimizer(torch.optim.Optimizer):
             if not self._updates[name]:
                 continue
             entry = {
-                key: gather_state(
+                key: self._gather(
+                    name,
                     self._state.get(name, {}).get(key, {}),
                     ranges=[self._state_ranges(name, worker) for worker in range(self._workers)],
-                    shape=route.shape,
                     like=self._state_like(name),
-                    rank=self._rank,
-                    group=self._process_group,
                     to=to,
                 )
                 for key in self.state_keys[route.algorithm]
@@ -270,6 +288,25 @@ class NamedOptimizer(torch.optim.Optimizer):
         counters = state_dict.get("counters", {})
         self._skips = dict.fromkeys(self._skips, int(counters.get("skipped_steps", 0)))
         self._counts.update({key: int(counters.get(key, 0)) for key in self._counts})
+
+    def _gather(
+        self,
+        name: str,
+        pieces: Mapping[Range, Tensor],
+        *,
+        ranges: Sequence[Sequence[Range]],
+        like: Tensor,
+        to: int | None,
+    ) -> Tensor:
+        return gather_pieces(
+            pieces,
+            ranges=ranges,
+            shape=self._route_of[name].shape,
+            like=like,
+            rank=self._rank,
+            group=self._process_group,
+            to=to,
+        )
 
     # What subclasses add.
 

@@ -1,4 +1,4 @@
-"""Optimizer state by name: kept in pieces, gathered into the logical tensor."""
+"""Weights and state by name: kept in pieces, gathered into the logical tensor."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ NamedState = dict[str, dict[str, dict[Range, Tensor]]]
 """Parameter name -> key, such as `momentum` -> range of the flattened parameter -> its elements."""
 
 
-def gather_state(
+def gather_pieces(
     pieces: Mapping[Range, Tensor],
     *,
     ranges: Sequence[Sequence[Range]],
@@ -26,7 +26,7 @@ def gather_state(
     group: dist.ProcessGroup | None,
     to: int | None,
 ) -> Tensor:
-    """The whole state of one parameter and key. A collective call unless everyone has all of it.
+    """A whole tensor from the workers' pieces. A collective call unless everyone has all of it.
 
     Args:
         pieces: What this worker keeps.

@@ -7,11 +7,8 @@ so the optimizer is told by fragments and keeps its own arithmetic at every stag
 from __future__ import annotations
 
 import copy
-import hashlib
 import os
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,7 +17,6 @@ from torch import Tensor, nn
 from harness.backends.accelerator import open_accelerator, reset_accelerate, sum_over_workers
 from harness.backends.protocol import MakeOptimizer, WorkerContext
 from harness.config import TrialSpec
-from harness.data import default_cache_dir
 from models import ModelOutput
 from optimizers import DeepSpeedMuonSpec, Fragment, NamedOptimizer
 from optimizers.deepspeed_muon import DeepSpeedMuon
@@ -35,12 +31,12 @@ class DeepSpeedBackend:
     """
 
     def __init__(self, spec: TrialSpec, context: WorkerContext) -> None:
-        os.environ.setdefault("TORCH_EXTENSIONS_DIR", str(_extensions_folder()))
         if spec.gpus_per_worker == 0:
             # Read when DeepSpeed is imported; it would look for a GPU otherwise.
             os.environ["DS_ACCELERATOR"] = "cpu"
         from accelerate.utils import DeepSpeedPlugin
 
+        _compile_nothing()
         self._globals = _snapshot_of_groups()
         self.stage, self.clip_norm = spec.training.zero_stage, spec.training.clip_norm
         plugin = DeepSpeedPlugin(hf_ds_config=deepspeed_config(spec))
@@ -116,14 +112,16 @@ class DeepSpeedBackend:
         vars(groups).update(self._globals)
 
 
-def _extensions_folder() -> Path:
-    """Where this environment's compiled operators lie.
+def _compile_nothing() -> None:
+    """Tells DeepSpeed that none of its operators can be compiled here.
 
-    DeepSpeed compiles one at run time (a minute, the first time). In torch's default folder two
-    environments would overwrite each other's, again and again.
+    On a CPU it would build one, for a minute and with g++, when it opens the process group: an
+    all-reduce over shared memory that only inference with tensor parallelism calls.
     """
-    environment = hashlib.sha256(sys.prefix.encode()).hexdigest()[:12]
-    return default_cache_dir() / "torch_extensions" / environment
+    from deepspeed import ops
+
+    # The one dict of DeepSpeed that says what can be compiled; it probes compilers to fill it.
+    ops.__compatible_ops__ = {}
 
 
 def _snapshot_of_groups() -> dict[str, Any]:

@@ -25,7 +25,13 @@ MakeOptimizer = Callable[[list[tuple[str, nn.Parameter]]], NamedOptimizer]
 
 @dataclass(frozen=True)
 class WorkerContext:
-    """Where one worker stands in its gang, and where its tokens lie."""
+    """Where one worker stands in its gang, where its tokens lie, and where its state goes.
+
+    Args:
+        resume_from: Folder of the checkpoint to continue; by default the trial starts at step 0.
+        save_to: Folder for a checkpoint of the last step; by default nothing is saved.
+        stop_at_step: The last step, if it is not the schedule's.
+    """
 
     dataset_path: Path
     rank: int = 0
@@ -33,6 +39,9 @@ class WorkerContext:
     local_rank: int = 0
     master_address: str = "127.0.0.1"
     master_port: int = 0
+    resume_from: Path | None = None
+    save_to: Path | None = None
+    stop_at_step: int | None = None
 
     @classmethod
     def from_environment(cls, dataset_path: Path) -> WorkerContext:

@@ -1,18 +1,12 @@
-"""DeepSpeed's own Muon as a variant: two real workers, every ZeRO stage, in one torchrun."""
+"""DeepSpeed's own Muon as a variant: two real workers, every ZeRO stage, in one gang."""
 
 from __future__ import annotations
 
-import json
-import os
-import socket
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from harness.data import prepare
 from harness.errors import UserError
 from harness.study import load_study
 
@@ -34,29 +28,11 @@ def with_peer(study_text: str, path: Path) -> Path:
     return path
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @pytest.fixture(scope="module")
-def runs(study_text: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def runs(study_text: str, gangs: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     study = with_peer(study_text, tmp_path_factory.mktemp("study") / "peer.toml")
-    settings = ["training.backend=deepspeed", "training.clip_norm=0"]
-    prepare(load_study(study, settings).data)
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
-    command += ["--rdzv-backend", "c10d", "--rdzv-endpoint", "127.0.0.1:0"]
-    command += [str(Path(__file__).with_name("run_trials.py")), str(study)]
-    command += [f"{free_port()}:{request(stage)}" for stage in STAGES]
-    # DeepSpeed compiles its Newton-Schulz for every shape: minutes, for the same numbers.
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "TORCHDYNAMO_DISABLE": "1"}
-    done = subprocess.run(
-        command, capture_output=True, text=True, env=environment, timeout=300, check=False
-    )
-    assert done.returncode == 0, done.stderr[-4000:]
-    found: dict[str, Any] = json.loads(
-        next(line for line in done.stdout.splitlines() if line[:1] == "{")
+    found: dict[str, Any] = gangs.train(
+        study, [{"request": request(stage)} for stage in STAGES], workers=2
     )
     return found
 

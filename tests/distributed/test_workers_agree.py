@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -36,37 +35,13 @@ REQUESTS = [
 ]
 
 
-def torchrun(workers: int, *arguments: str) -> str:
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(workers)]
-    command += ["--rdzv-backend", "c10d", "--rdzv-endpoint", "127.0.0.1:0", *arguments]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        command, capture_output=True, text=True, env=environment, timeout=600, check=False
-    )
-    assert done.returncode == 0, done.stderr[-4000:]
-    return done.stdout
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @pytest.fixture(scope="module")
-def runs(study_text: str, tmp_path_factory: pytest.TempPathFactory) -> dict[int, Any]:
+def runs(study_text: str, gangs: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[int, Any]:
     """The same trials with 1, 2 and 4 workers, all of a gang's trials in the same processes."""
-    from harness.data import prepare
-    from harness.study import load_study
-
     study = tmp_path_factory.mktemp("study") / "tiny.toml"
     study.write_text(study_text)
-    prepare(load_study(study).data)
-    script = str(Path(__file__).with_name("run_trials.py"))
-    requests = [f"{free_port()}:{name}" for name in REQUESTS]
-    # DeepSpeed prints lines of its own.
-    printed = {n: torchrun(n, script, str(study), *requests).splitlines() for n in (1, 2, 4)}
-    return {n: json.loads(next(x for x in lines if x[:1] == "{")) for n, lines in printed.items()}
+    trials = [{"request": request} for request in REQUESTS]
+    return {workers: gangs.train(study, trials, workers=workers) for workers in (1, 2, 4)}
 
 
 def assert_same_losses(one: Any, many: Any) -> None:
@@ -136,6 +111,17 @@ def test_a_seed_gives_all_variants_the_same_start_and_the_same_batches(
         assert adamw["outcome"][certificate] == muon["outcome"][certificate]
     assert adamw["reports"][0]["validation_loss"] == muon["reports"][0]["validation_loss"]
     assert adamw["outcome"]["validation_loss"] != muon["outcome"]["validation_loss"]
+
+
+def torchrun(workers: int, *arguments: str) -> str:
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(workers)]
+    command += ["--rdzv-backend", "c10d", "--rdzv-endpoint", "127.0.0.1:0", *arguments]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        command, capture_output=True, text=True, env=environment, timeout=600, check=False
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    return done.stdout
 
 
 def test_the_command_runs_a_trial_under_torchrun(runs: dict[int, Any], study_file: Path) -> None:

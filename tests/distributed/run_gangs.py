@@ -1,0 +1,85 @@
+"""Trains trials in gangs of real processes, forked from this one, which imported everything once.
+
+Reads a request a line from standard input, `{"study", "workers", "folder", "trials": [...]}`, and
+answers each with a line, `ok` or `failed`, when worker 0 has written `<index>.json` for every trial
+to the folder. Importing torch and DeepSpeed in every worker took longer than the trials.
+"""
+
+import dataclasses
+import json
+import multiprocessing
+import os
+import socket
+import sys
+from pathlib import Path
+from typing import Any
+
+os.environ["DS_ACCELERATOR"] = "cpu"  # read at the import, as in the backend
+
+import deepspeed  # noqa: F401
+
+import harness.backends.ddp
+import harness.backends.deepspeed
+import harness.backends.fsdp2  # noqa: F401
+from harness.backends import WorkerContext
+from harness.data import prepare
+from harness.loop import train
+from harness.study import find_variant, load_study, trial_spec
+
+
+def run_worker(request: dict[str, Any], ports: list[int], rank: int) -> None:
+    workers = request["workers"]
+    for index, (trial, port) in enumerate(zip(request["trials"], ports, strict=True)):
+        variant, *overrides = trial["request"].split(",")
+        overrides.append(f"resources.workers={workers}")
+        study = load_study(Path(request["study"]), overrides)
+        dataset = prepare(study.data)
+        spec = trial_spec(study, find_variant(study, variant), 0, dataset.manifest.sha256)
+        context = WorkerContext(
+            dataset.path, rank=rank, num_workers=workers, local_rank=rank, master_port=port
+        )
+        paths = {key: Path(trial[key]) for key in ("resume_from", "save_to") if trial.get(key)}
+        context = dataclasses.replace(context, stop_at_step=trial.get("stop_at_step"), **paths)
+        training, reports = train(spec, context), []
+        while True:
+            try:
+                reports.append(next(training).model_dump(mode="json"))
+            except StopIteration as end:
+                outcome = end.value.model_dump(mode="json")
+                break
+        if rank == 0:
+            found = json.dumps({"reports": reports, "outcome": outcome})
+            (Path(request["folder"]) / f"{index}.json").write_text(found)
+
+
+def free_ports(count: int) -> list[int]:
+    probes = [socket.socket() for _ in range(count)]
+    for probe in probes:
+        probe.bind(("127.0.0.1", 0))
+    ports = [int(probe.getsockname()[1]) for probe in probes]
+    for probe in probes:
+        probe.close()
+    return ports
+
+
+def main() -> None:
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # DeepSpeed prints lines of its own
+    fork = multiprocessing.get_context("fork")
+    for line in sys.stdin:
+        request = json.loads(line)
+        ports = free_ports(len(request["trials"]))
+        gang = [
+            fork.Process(target=run_worker, args=(request, ports, rank))
+            for rank in range(request["workers"])
+        ]
+        for process in gang:
+            process.start()
+        for process in gang:
+            process.join()
+        failed = any(process.exitcode for process in gang)
+        print("failed" if failed else "ok", file=answers, flush=True)
+
+
+if __name__ == "__main__":
+    main()
