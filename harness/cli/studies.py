@@ -7,6 +7,7 @@ import os
 import sys
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -269,13 +270,25 @@ def trial(
     variant: Annotated[str, typer.Option(help="name of the variant")],
     seed: Annotated[int, typer.Option(help="seed of the trial", min=0)] = 0,
     overrides: SetOption = None,
+    save_to: Annotated[
+        Path | None, typer.Option(help="folder for a checkpoint of the last step")
+    ] = None,
+    stop_at: Annotated[
+        int | None, typer.Option(help="last step of this run; needs --save-to")
+    ] = None,
+    resume: Annotated[
+        Path | None,
+        typer.Option(
+            help="folder of a checkpoint to continue, with any number of workers and any backend"
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Train one trial here and now, without Ray; `torchrun` starts several workers.
 
     torchrun --nproc-per-node 2 -m harness trial STUDY --variant muon
 
-    Nothing is written: the reports go to standard output.
+    The reports go to standard output. Nothing is written without --save-to.
     """
     from harness.backends import WorkerContext
     from harness.loop import train
@@ -287,7 +300,13 @@ def trial(
     console = Console(stderr=as_json, quiet=quiet)
     dataset = _prepare_data(study, console)
     spec = trial_spec(study, find_variant(study, variant), seed, dataset.manifest.sha256)
-    training = train(spec, WorkerContext.from_environment(dataset.path))
+    context = replace(
+        WorkerContext.from_environment(dataset.path),
+        save_to=save_to,
+        stop_at_step=stop_at,
+        resume_from=resume,
+    )
+    training = train(spec, context)
     while True:
         try:
             report = next(training)
@@ -307,6 +326,8 @@ def trial(
             f"batches {str(outcome.batches_sha256)[:12]}",
             soft_wrap=True,
         )
+    if save_to is not None and outcome.outcome != "diverged":
+        console.print(f"saved step {outcome.step} to {save_to}", soft_wrap=True)
 
 
 def _report_line(report: Any, steps: int) -> str:
