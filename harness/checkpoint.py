@@ -155,7 +155,8 @@ def load(folder: Path) -> Checkpoint:
             f"{path} is not a checkpoint of this version of optbench, or damaged: "
             f"{str(error).splitlines()[0]}; save it again"
         ) from None
-    weights, state = {}, {}
+    weights: dict[str, Tensor] = {}
+    state: dict[str, dict[str, Tensor]] = {}
     for key, tensor in tensors.items():
         kind, _, rest = key.partition("/")
         if kind == "weights":
