@@ -6,17 +6,27 @@ path, and all mistakes of a file are reported together (see `harness.study.load_
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import json
+import math
 import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from harness.analysis_settings import AnalysisSettings
 from harness.data import DataConfig
-from models import ModelConfig, resolve_size
+from harness.tuning_settings import Dimension, Point, TuningSettings, searcher_mistake
+from models import AnyModel, resolve_size
 from optimizers import REGISTRY, DeepSpeedMuonSpec, LearningRateSchedule, OptimizerSpec
 
 if TYPE_CHECKING:
@@ -135,6 +145,10 @@ class VariantConfig(Section):
     schedule: LearningRateSchedule | None = Field(
         default=None, description="this variant's own learning-rate schedule"
     )
+    space: dict[str, Dimension] = Field(
+        default_factory=dict,
+        description="what [tuning] searches: settings of the optimizer, each with its dimension",
+    )
 
     @field_validator("name")
     @classmethod
@@ -143,6 +157,37 @@ class VariantConfig(Section):
             raise ValueError(f"{name!r} is not a plain name: use letters, digits and . _ + -")
         return name
 
+    @model_validator(mode="after")
+    def _space_of_this_optimizer(self) -> VariantConfig:
+        known = sorted(set(type(self.optimizer).model_fields) - {"kind"})
+        mistakes = []
+        for setting, dimension in self.space.items():
+            if setting not in known:
+                near = difflib.get_close_matches(setting, known, n=1)
+                hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
+                mistakes.append(f"space.{setting}: unknown setting of this optimizer; {hint}")
+                continue
+            for value in (dimension.at(0.0), dimension.at(1.0)):
+                try:
+                    self.with_settings({setting: value})
+                except ValidationError as error:
+                    mistakes.append(
+                        f"space.{setting}: the optimizer refuses {value!r}: "
+                        f"{error.errors()[0]['msg']}"
+                    )
+        if mistakes:
+            raise ValueError("\n".join(mistakes))
+        return self
+
+    def with_settings(self, point: Point) -> VariantConfig:
+        """This variant with a point of its space in place of its own settings, no longer tunable.
+
+        Raises:
+            pydantic.ValidationError: the optimizer refuses a value.
+        """
+        optimizer = type(self.optimizer).model_validate({**self.optimizer.model_dump(), **point})
+        return self.model_copy(update={"optimizer": optimizer, "space": {}})
+
 
 class Study(Section):
     """One question: model, data, training, variants, seeds, analysis."""
@@ -150,11 +195,16 @@ class Study(Section):
     name: str = Field(description="name of the study and of its folder of results")
     question: str = Field(default="", description="what the study asks, in one sentence")
     data: DataConfig = Field(default_factory=DataConfig)
-    model: ModelConfig = Field(description="`size` names a size; other keys override it")
+    model: AnyModel = Field(description="`size` names a size; other keys override it")
     training: TrainingConfig
     resources: ResourcesConfig = Field(default_factory=ResourcesConfig)
     seeds: SeedsConfig = Field(default_factory=SeedsConfig)
     variants: tuple[VariantConfig, ...] = Field(min_length=1)
+    tuning: TuningSettings | None = Field(
+        default=None,
+        description="how each variant's hyperparameters are chosen before the confirmation; none: "
+        "the variants compete with the settings they name",
+    )
     analysis: AnalysisSettings
 
     @field_validator("name")
@@ -199,7 +249,47 @@ def _disagreements(study: Study) -> list[str]:
             f"training.batch_size: {training.batch_size} is not a multiple of workers x "
             f"accumulation_steps ({workers} x {training.accumulation_steps}): try {nearest}"
         )
-    return [*mistakes, *_peers_out_of_place(study)]
+    return [*mistakes, *_peers_out_of_place(study), *_unfair_tuning(study)]
+
+
+def _unfair_tuning(study: Study) -> Iterator[str]:
+    """Budgets that would not be equal, and searches that could not work."""
+    tuning = study.tuning
+    if tuning is None:
+        for variant in study.variants:
+            if variant.space:
+                yield (
+                    f"variants.{variant.name}.space: nothing searches it: add a [tuning] section, "
+                    "or leave the space out"
+                )
+        return
+    if not study.seeds.tuning:
+        yield (
+            "seeds.tuning: [tuning] needs at least one seed that chooses, apart from those that "
+            "measure"
+        )
+    for variant in study.variants:
+        if not variant.space:
+            yield (
+                f"variants.{variant.name}.space: missing: with [tuning] every variant is tuned "
+                "with the same budget; an untuned opponent proves nothing"
+            )
+        elif mistake := searcher_mistake(variant.space, tuning):
+            yield f"variants.{variant.name}.space: {mistake}"
+    if tuning.asha is None:
+        return
+    if len(study.seeds.tuning) > 1:
+        yield (
+            f"tuning.asha: compares trials of one seed, and seeds.tuning names "
+            f"{len(study.seeds.tuning)}: name one, or leave asha out"
+        )
+    steps, every = tuning.steps or study.training.steps, study.training.evaluation_every
+    grace = math.ceil(steps * tuning.asha.grace_fraction)
+    if math.ceil(grace / every) * every >= steps:
+        yield (
+            f"tuning.asha: no evaluation lies between the grace of {grace} and {steps} steps, so "
+            f"nothing could be stopped: lower training.evaluation_every ({every})"
+        )
 
 
 def _peers_out_of_place(study: Study) -> Iterator[str]:
@@ -231,7 +321,7 @@ class TrialSpec(Section):
 
     data: DataConfig
     data_sha256: str
-    model: ModelConfig
+    model: AnyModel
     optimizer: AnyOptimizer
     schedule: LearningRateSchedule
     training: TrainingConfig

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from rich.console import Console, ConsoleOptions, Group, RenderResult
@@ -17,6 +17,18 @@ from harness.config import TrialSpec
 from harness.results import Outcome, Report
 
 REFRESH_PER_SECOND = 4
+SHOWN_LEADERS = 4
+
+
+@dataclass(frozen=True)
+class Label:
+    """What a trial is called, and the variants that it stands for."""
+
+    variants: tuple[str, ...]
+    detail: str
+
+    def __str__(self) -> str:
+        return f"{' = '.join(self.variants)} {self.detail}"
 
 
 @dataclass
@@ -34,18 +46,25 @@ class Running:
 
 
 class Progress:
-    """Follows the trials of one run; use it as a context manager and as an observer."""
+    """Follows trials; use it as a context manager and as an observer.
+
+    Args:
+        total: trials in all, those included that were done before.
+        label: what the trial with a key is called.
+    """
 
     def __init__(
         self,
-        specs: Mapping[str, TrialSpec],
-        names: Mapping[str, str],
         *,
+        total: int,
         already_done: int,
+        label: Callable[[str], Label],
         console: Console,
     ) -> None:
-        self.specs, self.names, self.console = specs, names, console
-        self.already_done, self.begun = already_done, time.monotonic()
+        self.total, self.already_done = total, already_done
+        self.label, self.console = label, console
+        self.begun = time.monotonic()
+        self.best: dict[str, float] = {}  # lowest final loss so far, by variant
         self.first_start: float | None = None
         self.running: dict[str, Running] = {}
         self.outcomes: Counter[str] = Counter()
@@ -64,31 +83,32 @@ class Progress:
         if self.live is not None:
             self.live.stop()
 
-    def trial_started(self, key: str) -> None:
+    def trial_started(self, key: str, spec: TrialSpec) -> None:
         self.first_start = self.first_start or time.monotonic()
-        self.running[key] = Running(self.names[key], self.specs[key].training.steps)
+        self.running[key] = Running(str(self.label(key)), spec.training.steps)
 
     def trial_reported(self, key: str, report: Report) -> None:
         self.running[key].report = report
 
     def trial_ended(self, key: str, outcome: Outcome) -> None:
-        trial = self.running.pop(key, None) or Running(self.names[key], 0)
+        label = self.label(key)
+        trial = self.running.pop(key, None) or Running(str(label), 0)
         self.outcomes[outcome.outcome] += 1
+        if outcome.outcome == "completed" and outcome.validation_loss is not None:
+            for variant in label.variants:
+                best = self.best.get(variant, outcome.validation_loss)
+                self.best[variant] = min(best, outcome.validation_loss)
         loss = "-" if outcome.validation_loss is None else f"{outcome.validation_loss:.4f}"
         line = (
             f"[{self.done}/{self.total}] {trial.name}: {outcome.outcome}, validation loss {loss}, "
             f"{duration(time.monotonic() - trial.since)}"
         )
-        if outcome.outcome != "completed":
+        if outcome.outcome not in ("completed", "stopped"):
             line += f": {(outcome.reason or '').splitlines()[0] if outcome.reason else ''}"
         if self.live is None and (left := self.seconds_left()) is not None:
             line += f"; about {duration(left)} left"
         style = None if outcome.outcome == "completed" else "yellow"
         self.console.print(Text(line, style=style or ""), soft_wrap=True)
-
-    @property
-    def total(self) -> int:
-        return self.already_done + len(self.specs)
 
     @property
     def done(self) -> int:
@@ -100,7 +120,7 @@ class Progress:
         if not finished or self.first_start is None:
             return None
         elapsed = time.monotonic() - self.first_start
-        return elapsed * (len(self.specs) - finished) / finished
+        return elapsed * (self.total - self.already_done - finished) / finished
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
@@ -122,7 +142,15 @@ class Progress:
         summary += "".join(f", {n} {word}" for word, n in bad.items())
         summary += f" · {duration(time.monotonic() - self.begun)} so far"
         summary += f" · about {duration(left)} left" if left is not None else " · starting"
-        yield Group(table, Text(summary, style="bold"))
+        yield Group(table, *self._best_lines(), Text(summary, style="bold"))
+
+    def _best_lines(self) -> list[Text]:
+        """The lowest final losses so far; a ranking by them is not a verdict."""
+        if not self.best:
+            return []
+        leaders = sorted(self.best.items(), key=lambda item: item[1])[:SHOWN_LEADERS]
+        text = "lowest so far: " + ", ".join(f"{name} {loss:.4f}" for name, loss in leaders)
+        return [Text(text, style="dim")]
 
 
 def _number(value: float | None) -> str:

@@ -11,8 +11,9 @@ from typing import Any
 from pydantic import ValidationError
 
 from harness import mistakes
-from harness.config import Phase, Study, TrialSpec, VariantConfig, canonical_sha256
+from harness.config import Study, TrialSpec, VariantConfig, canonical_sha256
 from harness.errors import UserError
+from harness.journal import Chosen, Event, Journal, Suggested
 from harness.results import (
     Amendment,
     PlannedTrial,
@@ -22,6 +23,7 @@ from harness.results import (
     write_json,
     write_text,
 )
+from harness.tuning_settings import Point
 
 PLAN_VERSION = 1
 
@@ -36,7 +38,9 @@ class Plan(Record):
 
     @property
     def sha256(self) -> str:
-        return canonical_sha256(self)
+        """Of all that is fixed before the first trial; what a search finds later is left out."""
+        found_later = {"trials"} if self.study.get("tuning") else set()
+        return canonical_sha256(self.model_dump(mode="json", exclude=found_later))
 
     @property
     def distinct_keys(self) -> list[str]:
@@ -130,21 +134,48 @@ def expand(study: Study, data_sha256: str) -> dict[str, TrialSpec]:
     Seeds come first: after each seed every variant has been trained on it, so an interrupted study
     holds whole pairs.
     """
-    return {spec.key: spec for _, _, spec in _cells(study, data_sha256)}
+    return {spec.key: spec for _, spec in _cells(study, data_sha256)}
 
 
 def make_plan(study: Study, data_sha256: str) -> Plan:
-    trials = tuple(
-        PlannedTrial(variant=variant.name, phase=phase, seed=spec.seed, key=spec.key)
-        for variant, phase, spec in _cells(study, data_sha256)
-    )
+    """The plan of a study; with [tuning] its trials are known only as the search goes on."""
+    trials = () if study.tuning else tuple(_confirmation(study, data_sha256))
     return Plan(study=study.model_dump(mode="json"), data_sha256=data_sha256, trials=trials)
 
 
-def _cells(study: Study, data_sha256: str) -> Iterator[tuple[VariantConfig, Phase, TrialSpec]]:
+def _confirmation(study: Study, data_sha256: str) -> Iterator[PlannedTrial]:
+    for variant, spec in _cells(study, data_sha256):
+        yield PlannedTrial(variant=variant.name, phase="confirmation", seed=spec.seed, key=spec.key)
+
+
+def _cells(study: Study, data_sha256: str) -> Iterator[tuple[VariantConfig, TrialSpec]]:
     for seed in study.seeds.confirmation:
         for variant in study.variants:
-            yield variant, "confirmation", trial_spec(study, variant, seed, data_sha256)
+            yield variant, trial_spec(study, variant, seed, data_sha256)
+
+
+def settled(study: Study, events: Sequence[Event]) -> Study:
+    """The study whose variants have the settings that the search chose; nothing is left to search.
+
+    Before the search is over its undecided variants keep the settings of the study file.
+    """
+    points = {event.variant: event.point for event in events if isinstance(event, Chosen)}
+    variants = tuple(
+        variant.with_settings(points.get(variant.name, {})) for variant in study.variants
+    )
+    return study.model_copy(update={"variants": variants, "tuning": None})
+
+
+def _found_by_search(plan: Plan, folder: StudyFolder) -> Iterator[PlannedTrial]:
+    """The rows that only the search could know: its trials and, once it is over, those chosen."""
+    events = Journal(folder.path).events()
+    for event in events:
+        if isinstance(event, Suggested):
+            for seed, key in event.keys.items():
+                yield PlannedTrial(variant=event.variant, phase="tuning", seed=seed, key=key)
+    study = Study.model_validate(plan.study)
+    if {e.variant for e in events if isinstance(e, Chosen)} == {v.name for v in study.variants}:
+        yield from _confirmation(settled(study, events), plan.data_sha256)
 
 
 def trial_spec(study: Study, variant: VariantConfig, seed: int, data_sha256: str) -> TrialSpec:
@@ -160,6 +191,17 @@ def trial_spec(study: Study, variant: VariantConfig, seed: int, data_sha256: str
         gpus_per_worker=study.resources.gpus_per_worker,
         seed=seed,
     )
+
+
+def tuning_spec(
+    study: Study, variant: VariantConfig, point: Point, *, seed: int, data_sha256: str
+) -> TrialSpec:
+    """The training run of a search for one point of the variant's space and one tuning seed."""
+    spec = trial_spec(study, variant.with_settings(point), seed, data_sha256)
+    if study.tuning is None or study.tuning.steps is None:
+        return spec
+    training = spec.training.model_copy(update={"steps": study.tuning.steps})
+    return spec.model_copy(update={"training": training})
 
 
 def find_variant(study: Study, name: str) -> VariantConfig:
@@ -206,7 +248,7 @@ def freeze(folder: StudyFolder, plan: Plan, *, source: Path, amend: str | None =
 
 
 def load_plan(folder: StudyFolder) -> Plan:
-    """Reads plan.json and checks it against its own hash.
+    """Reads plan.json, checks it against its own hash, and adds the trials that a search found.
 
     Raises:
         UserError: no plan there, or one that was edited by hand.
@@ -221,6 +263,8 @@ def load_plan(folder: StudyFolder) -> Plan:
             f"{folder.plan_path} was changed after it was written (its hash does not agree): "
             "restore it, or start the study in a new folder"
         )
+    if plan.study.get("tuning"):
+        return plan.model_copy(update={"trials": tuple(_found_by_search(plan, folder))})
     return plan
 
 

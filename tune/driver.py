@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,16 +24,21 @@ os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
 import ray
 from ray import tune as ray_tune
 
-from harness.config import TrialSpec
+from harness.config import Study, TrialSpec
+from harness.data import TokenDataset
 from harness.errors import UserError
 from harness.results import Outcome, Report, StudyFolder
+from harness.study import trial_spec
+from harness.tuning.rounds import Round
+from tune.halving import HalvingWithinVariants
+from tune.search import JournaledSearch, finished_reports
 from tune.trainable import OUTCOME, REPORT, TrialTrainable
 
 
 class Observer(Protocol):
     """Told of everything after it is on disk."""
 
-    def trial_started(self, key: str) -> None: ...
+    def trial_started(self, key: str, spec: TrialSpec) -> None: ...
     def trial_reported(self, key: str, report: Report) -> None: ...
     def trial_ended(self, key: str, outcome: Outcome) -> None: ...
 
@@ -105,23 +112,82 @@ def run_trials(
         {"key": key, "spec": spec.model_dump(mode="json"), "dataset_path": str(dataset_path)}
         for key, spec in specs.items()
     ]
-    first = next(iter(specs.values()))
-    bundle = {"CPU": first.cpus_per_worker, "GPU": first.gpus_per_worker}
+    _fit(
+        next(iter(specs.values())),
+        Recorder(folder, observers),
+        param_space={"trial": ray_tune.grid_search(configs)},
+        max_concurrent_trials=max_concurrent_trials,
+        reuse_actors=reuse_gangs,
+    )
+
+
+def run_round(
+    study: Study,
+    current: Round,
+    *,
+    folder: StudyFolder,
+    dataset: TokenDataset,
+    cluster: Cluster,
+    observers: Sequence[Observer],
+) -> None:
+    """Searches one round of the study's tuning, or what is left of it.
+
+    Raises:
+        KeyboardInterrupt: finished trials are kept, the workers are gone.
+    """
+    search = JournaledSearch(
+        study,
+        current,
+        folder=folder,
+        data_sha256=dataset.manifest.sha256,
+        dataset_path=dataset.path,
+        # A uniform guess over the vocabulary.
+        worst_loss=math.log(dataset.vocab_size),
+    )
+    assert study.tuning is not None, "only a study with [tuning] searches"
+    scheduler = None
+    if study.tuning.asha is not None:
+        scheduler = HalvingWithinVariants(
+            study.tuning.asha,
+            steps=study.tuning.steps or study.training.steps,
+            variants=search.variants,
+            finished=finished_reports(folder, search.journal.events(), current),
+        )
+    resources = study.resources
+    # A searcher must not be asked before it has been told: never more trials than can run at once.
+    fitting = int(cluster.cpus // (resources.workers * resources.cpus_per_worker))
+    if resources.gpus_per_worker:
+        fitting = min(fitting, int(cluster.gpus // resources.workers))
+    some_spec = trial_spec(study, study.variants[0], 0, dataset.manifest.sha256)
+    _fit(
+        some_spec,
+        Recorder(folder, [search, *observers]),
+        param_space={},
+        max_concurrent_trials=min(resources.max_concurrent_trials or fitting, fitting),
+        search_alg=search,
+        scheduler=scheduler,
+        num_samples=-1,
+    )
+
+
+def _fit(
+    gang_of: TrialSpec, recorder: Recorder, *, param_space: dict[str, Any], **tune_options: Any
+) -> None:
+    """Runs Ray Tune with gangs of the shape that `gang_of` needs."""
+    bundle = {"CPU": gang_of.cpus_per_worker, "GPU": gang_of.gpus_per_worker}
     trainable = ray_tune.with_resources(
-        TrialTrainable, ray_tune.PlacementGroupFactory([{}] + [bundle] * first.workers)
+        TrialTrainable, ray_tune.PlacementGroupFactory([{}] + [bundle] * gang_of.workers)
     )
     scratch = tempfile.mkdtemp(prefix="optbench-tune-")
     try:
         ray_tune.Tuner(
             trainable,
-            param_space={"trial": ray_tune.grid_search(configs)},
-            tune_config=ray_tune.TuneConfig(
-                reuse_actors=reuse_gangs, max_concurrent_trials=max_concurrent_trials
-            ),
+            param_space=param_space,
+            tune_config=ray_tune.TuneConfig(**{"reuse_actors": True, **tune_options}),
             run_config=ray_tune.RunConfig(
                 storage_path=scratch,
                 verbose=0,
-                callbacks=[Recorder(folder, specs, observers)],
+                callbacks=[recorder],
                 checkpoint_config=ray_tune.CheckpointConfig(checkpoint_at_end=False),
             ),
         ).fit()
@@ -132,13 +198,9 @@ def run_trials(
 class Recorder(ray_tune.Callback):  # type: ignore[misc]
     """Writes what trials yield into their folders, then tells the observers."""
 
-    def __init__(
-        self,
-        folder: StudyFolder,
-        specs: Mapping[str, TrialSpec],
-        observers: Sequence[Observer],
-    ) -> None:
-        self.folder, self.specs, self.observers = folder, specs, observers
+    def __init__(self, folder: StudyFolder, observers: Sequence[Observer]) -> None:
+        self.folder, self.observers = folder, observers
+        self.begun: dict[str, float] = {}  # of the trials that have no outcome yet
 
     def __getstate__(self) -> dict[str, Any]:
         """Nothing: Tune pickles callbacks for `Tuner.restore`, and we resume from our own files."""
@@ -146,9 +208,11 @@ class Recorder(ray_tune.Callback):  # type: ignore[misc]
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
         key = trial.config["trial"]["key"]
-        self.folder.trial(key).start(self.specs[key])
+        spec = TrialSpec.model_validate(trial.config["trial"]["spec"])
+        self.begun[key] = time.monotonic()
+        self.folder.trial(key).start(spec)
         for observer in self.observers:
-            observer.trial_started(key)
+            observer.trial_started(key, spec)
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **_: Any
@@ -162,12 +226,35 @@ class Recorder(ray_tune.Callback):  # type: ignore[misc]
         if OUTCOME in result:
             self._end(key, Outcome.model_validate(result[OUTCOME]))
 
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
+        """A trial that ends without an outcome of its own was stopped by the scheduler."""
+        key = trial.config["trial"]["key"]
+        if key in self.begun:
+            reason = "stopped early: behind the other configurations of its variant"
+            self._end(key, Outcome(outcome="stopped", reason=reason))
+
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
         """The actor that holds the gang died: no worker could tell why."""
         reason = f"the trial's actor died: {trial.get_error()}"
         self._end(trial.config["trial"]["key"], Outcome(outcome="failed", reason=reason))
 
     def _end(self, key: str, outcome: Outcome) -> None:
+        begun = self.begun.pop(key, None)
+        if outcome.wall_time_s is None and begun is not None:
+            outcome = self._as_far_as_it_came(key, outcome, time.monotonic() - begun)
         self.folder.trial(key).finish(outcome)
         for observer in self.observers:
             observer.trial_ended(key, outcome)
+
+    def _as_far_as_it_came(self, key: str, outcome: Outcome, wall_time_s: float) -> Outcome:
+        """What a stopped or failed trial spent, from its last report: the ledger counts it."""
+        known: dict[str, Any] = {"wall_time_s": wall_time_s}
+        if reports := self.folder.trial(key).reports():
+            last = reports[-1]
+            known |= {"step": last.step, "tokens": last.tokens}
+            if outcome.outcome == "stopped":
+                known |= {
+                    "validation_loss": last.validation_loss,
+                    "validation_accuracy": last.validation_accuracy,
+                }
+        return outcome.model_copy(update=known)

@@ -10,6 +10,8 @@ from tune.gang import Gang, GangFailure
 
 # Keys of a result, as the driver reads them. Plain JSON text: Tune flattens nested dictionaries.
 REPORT, OUTCOME = "optbench_report", "optbench_outcome"
+# What a scheduler may look at beside them.
+STEP, LOSS = "step", "validation_loss"
 
 
 class TrialTrainable(ray_tune.Trainable):  # type: ignore[misc]
@@ -54,7 +56,9 @@ class TrialTrainable(ray_tune.Trainable):  # type: ignore[misc]
             return {OUTCOME: failure.outcome, ray_tune.result.DONE: True}
         if "outcome" in answer:
             return {OUTCOME: answer["outcome"], ray_tune.result.DONE: True}
-        return {REPORT: answer["report"]}
+        report = answer["report"]
+        loss = {} if report[LOSS] is None else {LOSS: report[LOSS]}
+        return {REPORT: report, STEP: report[STEP], **loss}
 
     def _disband(self) -> None:
         if self.gang is not None:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-import threading
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -26,10 +24,9 @@ from harness.cli.options import (
 from harness.errors import UserError
 
 if TYPE_CHECKING:
-    from harness.config import Study, TrialSpec
+    from harness.config import Study
     from harness.data import TokenDataset
     from harness.results import StudyFolder
-    from harness.study import Plan
 
 
 @app.command()
@@ -60,7 +57,8 @@ def run(
 
     Run it again at any time: finished trials are kept, and only what is missing is trained.
     """
-    from harness.study import expand, freeze, load_study, make_plan
+    from harness.cli.execution import Execution, conclude
+    from harness.study import freeze, load_study, make_plan
 
     console = Console()
     study = load_study(study_file, overrides or ())
@@ -72,37 +70,10 @@ def run(
     with folder.locked():
         freeze(folder, plan, source=study_file, amend=amend)
         _write_context(folder, dataset)
-        specs = expand(study, dataset.manifest.sha256)
-        for wanted in _wanted(study, plan, folder):
-            missing = _missing(folder, wanted, specs, retry_failed)
-            if missing:
-                _train(missing, study, plan, folder, dataset, console, address)
-            else:
-                console.print(f"All {len(wanted)} trials are done: nothing to train.")
-        _conclude(folder, console, tracking_uri)
-
-
-def _wanted(study: Study, plan: Plan, folder: StudyFolder) -> Iterator[list[str]]:
-    """Keys of the trials up to each look; after a look, only variants that are not decided."""
-    looks = study.analysis.looks
-    wanted = {variant.name: (looks or (None,))[0] for variant in study.variants}
-    while wanted:
-        yield list(
-            dict.fromkeys(
-                trial.key
-                for trial in plan.trials
-                if trial.variant in wanted
-                and trial.seed in study.seeds.confirmation[: wanted[trial.variant]]
-            )
-        )
-        wanted = _wanted_after_look(folder) if looks else {}
-
-
-def _wanted_after_look(folder: StudyFolder) -> dict[str, int | None]:
-    from harness.report import analyse_study
-
-    analysis = analyse_study(folder)
-    return {} if analysis is None else dict(analysis.seeds_wanted())
+        driver = Execution(study, folder=folder, dataset=dataset, console=console, address=address)
+        driver.tune()
+        driver.confirm(retry_failed=retry_failed)
+        conclude(folder, console, tracking_uri)
 
 
 @app.command()
@@ -136,75 +107,6 @@ def plan(
         console.print(render(summary))
 
 
-def _train(
-    missing: dict[str, TrialSpec],
-    study: Study,
-    plan: Plan,
-    folder: StudyFolder,
-    dataset: TokenDataset,
-    console: Console,
-    address: str | None,
-) -> None:
-    from harness.progress import Progress
-
-    names = {
-        key: f"{' = '.join(plan.names(key))} seed {spec.seed}" for key, spec in missing.items()
-    }
-    done = len(plan.distinct_keys) - len(missing)
-    console.print(
-        f"{study.name}: {len(missing)} trials to train ({done} done), "
-        f"{study.resources.workers} worker(s) each"
-    )
-    with Progress(missing, names, already_done=done, console=console) as progress:
-        from tune.driver import check_fits, connect, run_trials
-
-        cluster = connect(address)
-        check_fits(next(iter(missing.values())), cluster)
-        environment = threading.Thread(target=_write_environment, args=(folder,), daemon=True)
-        environment.start()
-        try:
-            run_trials(
-                missing,
-                folder=folder,
-                dataset_path=dataset.path,
-                observers=[progress],
-                max_concurrent_trials=study.resources.max_concurrent_trials,
-            )
-        except KeyboardInterrupt:
-            console.print(
-                f"[yellow]interrupted[/]: {progress.done} of {progress.total} trials are finished "
-                "and kept; run the same command again to go on",
-                soft_wrap=True,
-            )
-            raise
-        environment.join()
-
-
-def _conclude(folder: StudyFolder, console: Console, tracking_uri: str | None) -> None:
-    """From the files to the analysis, MLflow and the report."""
-    from harness import report
-    from harness.tracking import Tracker, TrackingUnavailable
-
-    analysis = report.analyse_study(folder)
-    page = report.build(folder)
-    console.print(report.render_terminal(folder, analysis))
-    try:
-        Tracker(folder, tracking_uri).sync()
-    except TrackingUnavailable as error:
-        console.print(
-            f"[yellow]MLflow was left out[/]: {error}. `optbench report` writes it later."
-        )
-    console.print(f"Report:    {page}", soft_wrap=True)
-    server = f"at {tracking_uri}" if tracking_uri else f"optbench ui --runs-dir {_shown(folder)}"
-    console.print(f"MLflow UI: {server}", soft_wrap=True)
-
-
-def _shown(folder: StudyFolder) -> str:
-    """The runs folder as one would type it here."""
-    parent = folder.path.parent
-    return str(parent.relative_to(Path.cwd()) if parent.is_relative_to(Path.cwd()) else parent)
-
-
 def _check_this_machine(study: Study) -> None:
     resources = study.resources
     need, have = resources.workers * resources.cpus_per_worker, os.cpu_count() or 1
@@ -233,29 +135,10 @@ def _check_data(study: Study, dataset: TokenDataset) -> None:
         )
 
 
-def _missing(
-    folder: StudyFolder, keys: list[str], specs: dict[str, TrialSpec], retry_failed: bool
-) -> dict[str, TrialSpec]:
-    again = ("failed", "out_of_memory") if retry_failed else ()
-    missing = {}
-    for key in keys:
-        outcome = folder.trial(key).outcome()
-        if outcome is None or outcome.outcome in again:
-            missing[key] = specs[key]
-    return missing
-
-
 def _write_context(folder: StudyFolder, dataset: TokenDataset) -> None:
     from harness.results import write_json
 
     write_json(folder.path / "data.json", dataset.manifest.model_dump(mode="json"))
-
-
-def _write_environment(folder: StudyFolder) -> None:
-    from harness.environment import collect
-    from harness.results import write_json
-
-    write_json(folder.environment_path, collect())
 
 
 def _folder(runs_dir: Path, name: str) -> StudyFolder:
@@ -385,9 +268,11 @@ def report(
     tracking_uri: Annotated[str | None, typer.Option(envvar="MLFLOW_TRACKING_URI")] = None,
 ) -> None:
     """Rebuild analysis, tables, figures and MLflow runs of a study from its files."""
+    from harness.cli.execution import conclude
+
     folder = _named_folder(study, runs_dir)
     with folder.locked() if folder.path.exists() else _no_study(folder):
-        _conclude(folder, Console(), tracking_uri)
+        conclude(folder, Console(), tracking_uri)
 
 
 def _no_study(folder: StudyFolder) -> Any:

@@ -29,7 +29,7 @@ class Listener:
     def __init__(self) -> None:
         self.events: list[tuple[str, str]] = []
 
-    def trial_started(self, key: str) -> None:
+    def trial_started(self, key: str, spec: TrialSpec) -> None:
         self.events.append(("started", key))
 
     def trial_reported(self, key: str, report: Report) -> None:
