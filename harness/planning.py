@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -46,6 +47,8 @@ def summarise(
         sigma=sigma,
     )
     tokens = sum(spec.training.steps * spec.tokens_per_step for spec in specs.values())
+    if study.tuning is not None:
+        tokens += _search_budget(study)["tokens_per_variant"] * len(study.variants)
     return {
         "study": study.name,
         "plan_sha256": plan.sha256,
@@ -59,12 +62,29 @@ def summarise(
         "margin_speedup_percent": settings.margin_speedup_percent,
         "looks": list(settings.looks) or [len(seeds)],
         "seeds": {"confirmation": list(seeds), "tuning": list(study.seeds.tuning)},
-        "trials": len(plan.trials),
+        "trials": len(study.variants) * len(seeds),
         "training_runs": len(specs),
+        "same_configuration": [list(names) for names in plan.twins()],
+        "tuning": None if study.tuning is None else _search_budget(study),
         "tokens": tokens,
         "estimated_time_s": _estimated_time_s(study, plan, folder),
         "capability": {**asdict(can), "sigma_source": source if sigma is not None else None},
         "can_show": capability_sentences(can),
+    }
+
+
+def _search_budget(study: Study) -> dict[str, Any]:
+    """What every variant may spend on its search; halving stops some runs before."""
+    tuning = study.tuning
+    assert tuning is not None, "only a study with [tuning] has a budget for it"
+    runs = tuning.trials * len(study.seeds.tuning)
+    tokens_per_step = study.training.batch_size * study.data.sequence_length
+    steps = tuning.steps or study.training.steps
+    return {
+        "searcher": tuning.searcher,
+        "configurations_per_variant": tuning.trials,
+        "training_runs_per_variant": runs,
+        "tokens_per_variant": runs * steps * tokens_per_step,
     }
 
 
@@ -88,6 +108,21 @@ def _estimated_time_s(study: Study, plan: Plan, folder: StudyFolder) -> float | 
     return left * sum(times) / len(times) / (study.resources.max_concurrent_trials or 1)
 
 
+def twins_sentence(names: Sequence[str]) -> str:
+    """What is said of variants that are one configuration under several names."""
+    return f"{' and '.join(names)} are the same configuration: it is trained once a seed"
+
+
+def _search_text(budget: dict[str, Any] | None) -> str:
+    if budget is None:
+        return "none: the variants compete with the settings they name"
+    return (
+        f"{budget['searcher']}: {budget['configurations_per_variant']} configurations of every "
+        f"variant ({budget['training_runs_per_variant']} training runs, at most "
+        f"{budget['tokens_per_variant']:,} tokens each)"
+    )
+
+
 def render(summary: dict[str, Any]) -> RenderableType:
     time_s = summary["estimated_time_s"]
     margin = "none: equivalence is not tested"
@@ -106,11 +141,13 @@ def render(summary: dict[str, Any]) -> RenderableType:
         "looks": ", ".join(map(str, summary["looks"])) + " seeds",
         "seeds": f"{summary['seeds']['confirmation']} measure, "
         f"{summary['seeds']['tuning'] or 'none'} choose",
+        "search": _search_text(summary["tuning"]),
         "trials": f"{summary['trials']} ({summary['training_runs']} training runs), "
-        f"{summary['tokens']:,} tokens",
+        f"{summary['tokens']:,} tokens with the search",
         "time": "unknown until one trial has finished" if time_s is None else duration(time_s),
         "plan hash": summary["plan_sha256"],
     }.items():
         table.add_row(Text(label, style="bold"), str(value))
     title = Text(summary["study"], style="bold underline")
-    return Group(title, table, *map(Text, summary["can_show"]))
+    notices = [f"{twins_sentence(names)}." for names in summary["same_configuration"]]
+    return Group(title, table, *map(Text, [*notices, *summary["can_show"]]))

@@ -51,6 +51,16 @@ class Plan(Record):
         """Names of all variants that the training run `key` stands for."""
         return list(dict.fromkeys(trial.variant for trial in self.trials if trial.key == key))
 
+    def twins(self) -> list[tuple[str, ...]]:
+        """Groups of variants that are one configuration: their training runs are all shared."""
+        groups: dict[tuple[str, ...], list[str]] = {}
+        for variant in dict.fromkeys(trial.variant for trial in self.trials):
+            keys = tuple(
+                t.key for t in self.trials if t.variant == variant and t.phase == "confirmation"
+            )
+            groups.setdefault(keys, []).append(variant)
+        return [tuple(names) for keys, names in groups.items() if keys and len(names) > 1]
+
 
 def load_study(path: Path, overrides: Sequence[str] = ()) -> Study:
     """Reads and validates a study file, after `section.key=value` overrides.

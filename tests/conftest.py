@@ -59,6 +59,22 @@ baseline = "adamw"
 """
 
 
+SEARCHED = """
+[tuning]
+trials = 8
+searcher = "tpe"
+asha = { reduction_factor = 2.0, grace_fraction = 0.5 }
+"""
+ADAMW_SPACE = """
+space.lr = { kind = "loguniform", low = 0.0005, high = 0.05 }
+space.weight_decay = { kind = "choice", values = [0.0, 0.1] }
+"""
+MUON_SPACE = """
+space.lr = { kind = "loguniform", low = 0.002, high = 0.2 }
+space.aux_lr = { kind = "loguniform", low = 0.0005, high = 0.05 }
+"""
+
+
 @pytest.fixture(scope="session", autouse=True)
 def data_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One cache of tokens for the whole run of the tests, never the user's own."""
@@ -93,3 +109,17 @@ def edited_study(tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return edit
+
+
+@pytest.fixture
+def searched_file(study_file: Path) -> Path:
+    """The tiny study with a search of 2 variants x 8 configurations."""
+    text = study_file.read_text(encoding="utf-8")
+    text = text.replace("confirmation = [0, 1, 2]", "confirmation = [0, 1, 2]\ntuning = [100]")
+    text = text.replace("evaluation_every = 3", "evaluation_every = 2")
+    text = text.replace("workers = 1", "workers = 1\nmax_concurrent_trials = 1")
+    first, second, third = text.split("[[variants]]")
+    second, third = second + ADAMW_SPACE, third.replace("[analysis]", MUON_SPACE + "\n[analysis]")
+    path = study_file.with_name("searched.toml")
+    path.write_text(f"{first}{SEARCHED}\n[[variants]]{second}\n[[variants]]{third}")
+    return path

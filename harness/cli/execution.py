@@ -13,6 +13,7 @@ from rich.console import Console
 from harness.config import Study, TrialSpec
 from harness.data import TokenDataset
 from harness.journal import Journal, Suggested
+from harness.planning import twins_sentence
 from harness.progress import Label, Progress
 from harness.results import StudyFolder
 from harness.study import Plan, expand, load_plan, settled
@@ -56,6 +57,8 @@ class Execution:
         study = settled(self.study, Journal(self.folder.path).events())
         specs = expand(study, self.dataset.manifest.sha256)
         plan = load_plan(self.folder)
+        for names in plan.twins():
+            self.console.print(f"{twins_sentence(names)}.", soft_wrap=True)
         for wanted in self._wanted(plan):
             missing = {}
             for key in wanted:

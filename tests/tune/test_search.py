@@ -21,21 +21,6 @@ from harness.tuning import Tuning, load
 from harness.tuning.rounds import next_round
 from tune.driver import Cluster, run_round
 
-SEARCHED = """
-[tuning]
-trials = 8
-searcher = "tpe"
-asha = { reduction_factor = 2.0, grace_fraction = 0.5 }
-"""
-ADAMW_SPACE = """
-space.lr = { kind = "loguniform", low = 0.0005, high = 0.05 }
-space.weight_decay = { kind = "choice", values = [0.0, 0.1] }
-"""
-MUON_SPACE = """
-space.lr = { kind = "loguniform", low = 0.002, high = 0.2 }
-space.aux_lr = { kind = "loguniform", low = 0.0005, high = 0.05 }
-"""
-
 
 @pytest.fixture(scope="module", autouse=True)
 def local_ray() -> Iterator[None]:
@@ -44,20 +29,6 @@ def local_ray() -> Iterator[None]:
     ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False, logging_level="error")
     yield
     ray.shutdown()
-
-
-@pytest.fixture
-def searched_file(study_file: Path) -> Path:
-    """The tiny study with a search of 2 variants x 8 configurations."""
-    text = study_file.read_text(encoding="utf-8")
-    text = text.replace("confirmation = [0, 1, 2]", "confirmation = [0, 1, 2]\ntuning = [100]")
-    text = text.replace("evaluation_every = 3", "evaluation_every = 2")
-    text = text.replace("workers = 1", "workers = 1\nmax_concurrent_trials = 1")
-    first, second, third = text.split("[[variants]]")
-    second, third = second + ADAMW_SPACE, third.replace("[analysis]", MUON_SPACE + "\n[analysis]")
-    path = study_file.with_name("searched.toml")
-    path.write_text(f"{first}{SEARCHED}\n[[variants]]{second}\n[[variants]]{third}")
-    return path
 
 
 def search(study_file: Path, runs: Path, *overrides: str) -> tuple[Study, StudyFolder, Tuning]:
