@@ -21,6 +21,7 @@ from typing import Annotated
 
 import typer
 
+from harness.config import TrialSpec
 from harness.data import prepare
 from harness.results import Outcome, Report, StudyFolder
 from harness.study import expand, load_study
