@@ -39,6 +39,11 @@ def percent(value: float | None, *, digits: int = 1) -> str:
     return MISSING if value is None else f"{100 * value:.{digits}f} %"
 
 
+def change(value: float | None, *, unit: str = " %") -> str:
+    """A share as signed percent: `−1.52 %`."""
+    return MISSING if value is None else f"{100 * value:+.2f}{unit}".replace("-", "−")
+
+
 def count(value: float | None) -> str:
     """A whole number with thin spaces between thousands."""
     return MISSING if value is None else f"{value:,.0f}".replace(",", "\N{NARROW NO-BREAK SPACE}")

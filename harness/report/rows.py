@@ -17,6 +17,7 @@ from harness.results import Outcome, PlannedTrial, StudyFolder, write_json, writ
 from harness.stats.arrays import MINIMUM_SEEDS
 from harness.stats.equivalence import slope_near_end
 from harness.study import Plan
+from harness.tuning import Configuration, VariantTuning
 
 UNIT = "nats"
 """Of the losses of every study: cross-entropy with the natural logarithm, per token."""
@@ -51,8 +52,8 @@ def _row(planned: PlannedTrial, outcome: Outcome) -> ResultRow:
 
 def whole_seeds(view: StudyView) -> tuple[int, ...]:
     """Seeds at which every variant has an outcome."""
-    open_seeds = {trial.seed for trial in view.confirmation if trial.outcome is None}
-    return tuple(seed for seed in view.seeds if seed not in open_seeds)
+    ended = {(trial.variant, trial.seed) for trial in view.confirmation if trial.outcome}
+    return tuple(s for s in view.seeds if all((v, s) in ended for v in view.variants))
 
 
 def analysed_seeds(view: StudyView) -> dict[str, tuple[int, ...]]:
@@ -77,6 +78,12 @@ def why_no_analysis(view: StudyView) -> str | None:
     settings = view.study["analysis"]
     if not view.challengers and settings.get("target") is None:
         return f"The study has one variant only ({view.baseline}): there is nothing to compare."
+    if view.tuning is not None and not view.confirmation:
+        ended = sum(len(_ended(found)) for found in view.tuning.variants.values())
+        return (
+            f"The search is not over ({ended} configurations have ended) and the confirmation "
+            "has not begun: run the study again, it continues where it stopped."
+        )
     needed = min(settings.get("looks") or [MINIMUM_SEEDS])
     done, planned = min(map(len, analysed_seeds(view).values())), len(view.seeds)
     if done >= needed:
@@ -90,6 +97,10 @@ def why_no_analysis(view: StudyView) -> str | None:
             else f"plan at least {needed} confirmation seeds."
         )
     )
+
+
+def _ended(found: VariantTuning) -> list[Configuration]:
+    return [item for item in found.configurations if item.outcome is not None]
 
 
 def analyse_study(folder: StudyFolder) -> Analysis | None:

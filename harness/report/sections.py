@@ -21,6 +21,7 @@ from harness.report.blocks import (
     VerdictWord,
 )
 from harness.report.rows import whole_seeds, why_no_analysis
+from harness.report.tuned import not_tuned
 from harness.report.view import StudyView, TrialView
 
 
@@ -51,12 +52,13 @@ def verdict(material: Material) -> Iterator[Block]:
             yield Verdict(
                 word=comparison["verdict"],
                 variant=comparison["variant"],
-                sentence=comparison["sentence"] + seeds_to_settle(comparison),
+                sentence=comparison["sentence"]
+                + seeds_to_settle(comparison)
+                + (" (not tuned)" if not_tuned(view, comparison["variant"]) else ""),
             )
-        for target in view.targets:
-            word: VerdictWord = "below" if target["below"] else "not shown"
-            yield Verdict(word=word, variant=target["variant"], sentence=target["sentence"])
+        yield from _targets(view)
         yield from (Paragraph(text=note, tone="note") for note in view.analysis["notes"])
+    yield from _tuning_warnings(view)
     for amendment in view.folder.amendments():
         yield Paragraph(
             text=f"The plan was amended on {amendment.when}: {amendment.why}. Changed: "
@@ -64,6 +66,33 @@ def verdict(material: Material) -> Iterator[Block]:
             tone="warning",
         )
     yield Facts(items=tuple(_headlines(view)))
+
+
+MANY = 6
+"""More variants than these are told in one line, or folded, where they all say the same."""
+
+
+def _targets(view: StudyView) -> Iterator[Block]:
+    """One sentence each; of many only those that are below, the others together."""
+    together = len(view.targets) > MANY
+    for item in view.targets:
+        word: VerdictWord = "below" if item["below"] else "not shown"
+        if item["below"] or not together:
+            yield Verdict(word=word, variant=item["variant"], sentence=item["sentence"])
+    others = [item["variant"] for item in view.targets if not item["below"]]
+    if together and others:
+        sentence = f"Not shown to be below {view.targets[0]['target']:g}: {', '.join(others)}"
+        yield Verdict(word="not shown", variant="", sentence=sentence)
+
+
+def _tuning_warnings(view: StudyView) -> Iterator[Block]:
+    reasons = {variant: not_tuned(view, variant) for variant in view.variants}
+    for variant, reason in reasons.items():
+        if reason is not None:
+            yield Paragraph(
+                text=f"{variant} is not tuned: {reason}. A better setting may lie beyond.",
+                tone="warning",
+            )
 
 
 def seeds_to_settle(comparison: Mapping[str, Any]) -> str:
@@ -75,7 +104,7 @@ def seeds_to_settle(comparison: Mapping[str, Any]) -> str:
 
 
 def _interim_warning(view: StudyView) -> Iterator[Block]:
-    if view.complete:
+    if view.complete or not view.confirmation:
         return
     text = f"Not finished: {view.finished} of {len(view.confirmation)} planned trials are done. "
     if view.study["analysis"].get("looks"):
@@ -120,6 +149,8 @@ def _has_mean(view: StudyView, variant: str) -> bool:
 
 
 def results(material: Material) -> Iterator[Block]:
+    if not material.view.confirmation:
+        return
     yield tables.results(material.view)
     targets = tables.targets(material.view)
     if targets:
@@ -127,17 +158,72 @@ def results(material: Material) -> Iterator[Block]:
     yield from material.figure("forest")
     yield from material.figure("seed_strip")
     yield from material.figure("comparison")
+    changes = tables.changes(material.view)
+    if changes:
+        yield changes
+    yield Details(title="Measures with intervals", blocks=(tables.measures(material.view),))
 
 
 def curves(material: Material) -> Iterator[Block]:
     yield from material.figure("loss_curves")
     yield from material.figure("difference_curves")
+    yield from material.figure("difference_panels")
+
+
+def speedups(material: Material) -> Iterator[Block]:
+    """To the baseline's final loss and, if the study named one, to its target."""
+    target = material.view.study["analysis"].get("target")
+    for goal in (None, *([] if target is None else [float(target)])):
+        yield from tables.speedup(material.view, target=goal)
+
+
+def hyperparameters(material: Material) -> Iterator[Block]:
+    """The search if there was one, and what the loss does as settings change."""
+    view = material.view
+    chosen = tables.chosen(view)
+    figures = [
+        image
+        for name in ("sensitivity", "heatmap", "tuning_curves")
+        for image in material.figure(name)
+    ]
+    if chosen and view.tuning is not None:
+        yield Paragraph(text=_about_search(view), tone="note")
+        yield chosen
+    elif figures:
+        yield Paragraph(
+            text="Nothing was searched: every variant ran with the settings of the study file. "
+            "What follows compares variants that differ in one or two settings.",
+            tone="note",
+        )
+    yield from figures
+    lost = tables.search_failures(view)
+    if lost:
+        yield Details(title=f"{lost.title} ({len(lost.rows)})", blocks=(lost,))
+
+
+def _about_search(view: StudyView) -> str:
+    assert view.tuning is not None
+    counts = {len(found.configurations) for found in view.tuning.variants.values()}
+    each = " to ".join(str(count) for count in sorted({min(counts), max(counts)}))
+    choose, measure = (
+        ", ".join(map(str, view.study["seeds"][phase])) for phase in ("tuning", "confirmation")
+    )
+    return (
+        f"A {view.tuning.searcher} search of {each} configurations for each variant. Seeds "
+        f"{choose} chose, seeds {measure} measure."
+    )
 
 
 def outcomes(material: Material) -> Iterator[Block]:
-    yield tables.outcomes(material.view)
-    failures = tables.failures(material.view)
-    yield failures or Paragraph(text="Every finished trial completed.", tone="note")
+    if material.view.confirmation:
+        yield tables.outcomes(material.view)
+        failures = tables.failures(material.view)
+        yield failures or Paragraph(text="Every finished trial completed.", tone="note")
+    ledger = tables.ledger(material.view)
+    if ledger and material.view.tuning is not None:
+        yield ledger
+    elif ledger:
+        yield Details(title=ledger.title, blocks=(ledger,))
 
 
 def speed(material: Material) -> Iterator[Block]:
@@ -158,6 +244,13 @@ def optimizers(material: Material) -> Iterator[Block]:
     counters = tables.counters(view)
     if counters:
         yield counters
+    folded = tuple(_routes(view))
+    if len(folded) > MANY:
+        folded = (Details(title="Settings and routes of every variant", blocks=folded),)
+    yield from folded
+
+
+def _routes(view: StudyView) -> Iterator[Block]:
     for variant in view.variants:
         blocks = [tables.settings(_settings_of(view, variant), "Settings")]
         trial = _with_routes(view.of(variant))
@@ -227,6 +320,8 @@ SECTIONS: tuple[tuple[str, str, Callable[[Material], Iterator[Block]]], ...] = (
     ("verdict", "Verdict", verdict),
     ("results", "Results", results),
     ("curves", "Training curves", curves),
+    ("speedup", "Speed-up", speedups),
+    ("hyperparameters", "Hyperparameters", hyperparameters),
     ("outcomes", "Outcomes", outcomes),
     ("speed", "Speed and memory", speed),
     ("experts", "Experts", experts),

@@ -12,9 +12,10 @@ from rich.text import Text
 
 from harness.analysis import Analysis
 from harness.compare import VERDICT_STYLES
-from harness.report import tables
+from harness.report import numbers, tables
 from harness.report.rows import why_no_analysis
 from harness.report.sections import seeds_to_settle
+from harness.report.tuned import not_tuned
 from harness.report.view import StudyView, load_view
 from harness.results import StudyFolder
 
@@ -47,7 +48,9 @@ def _table(view: StudyView) -> Table:
             row[at["loss"]],
             row[at["interval"]],
             row[at["accuracy"]],
-            row[at["tokens/s"]].replace("\N{NARROW NO-BREAK SPACE}", ","),
+            numbers.count(tables.median_tokens_per_s(view.of(variant))).replace(
+                "\N{NARROW NO-BREAK SPACE}", ","
+            ),
             row[at["completed"]],
             style="bold" if variant == view.baseline else None,
         )
@@ -66,6 +69,9 @@ def _verdicts(view: StudyView, analysis: Analysis | None) -> Iterator[Renderable
         verdicts.add_row(word, sentence)
     yield verdicts
     yield from (Text(target.sentence) for target in analysis.targets)
+    for variant in view.variants:
+        if reason := not_tuned(view, variant):
+            yield Text(f"{variant} is not tuned: {reason}.", style="yellow")
     if not view.complete:
         yield Text(
             f"Not finished: {view.finished} of {len(view.confirmation)} trials. "

@@ -11,6 +11,8 @@ from typing import Any
 from harness.config import Phase
 from harness.results import Outcome, OutcomeWord, PlannedTrial, Report, StudyFolder, read_json
 from harness.study import Plan, load_plan
+from harness.tuning import Tuning
+from harness.tuning import load as load_tuning
 
 OUTCOMES: tuple[OutcomeWord, ...] = (
     "completed",
@@ -85,6 +87,7 @@ class StudyView:
     analysis: dict[str, Any] | None
     environment: dict[str, Any] | None
     data: dict[str, Any] | None
+    tuning: Tuning | None = None
 
     @property
     def study(self) -> dict[str, Any]:
@@ -102,6 +105,15 @@ class StudyView:
     def variants(self) -> tuple[str, ...]:
         """Names in the order of the study file."""
         return tuple(str(variant["name"]) for variant in self.study["variants"])
+
+    @property
+    def level(self) -> float:
+        """Coverage of every interval: 1 - alpha."""
+        return 1.0 - float(self.study["analysis"].get("alpha", 0.05))
+
+    @property
+    def percent(self) -> str:
+        return f"{100 * self.level:.4g} %"
 
     @property
     def challengers(self) -> tuple[str, ...]:
@@ -124,7 +136,8 @@ class StudyView:
 
     @property
     def seeds(self) -> tuple[int, ...]:
-        return tuple(dict.fromkeys(trial.seed for trial in self.confirmation))
+        """The seeds that measure; also while a search has not yet come to them."""
+        return tuple(int(seed) for seed in self.study["seeds"]["confirmation"])
 
     @property
     def finished(self) -> int:
@@ -134,6 +147,8 @@ class StudyView:
     @property
     def complete(self) -> bool:
         """Whether nothing is left to train: with looks, decided variants need no more seeds."""
+        if not self.confirmation:
+            return False  # the search is not over
         if self.study["analysis"].get("looks") and self.comparisons:
             return all(item["look"]["next_look"] is None for item in self.comparisons)
         return self.finished == len(self.confirmation)
@@ -149,6 +164,18 @@ class StudyView:
 
     def comparison(self, variant: str) -> dict[str, Any] | None:
         return next((item for item in self.comparisons if item["variant"] == variant), None)
+
+    def compared(self, variant: str) -> tuple[list[TrialView], list[TrialView]]:
+        """The trials that the variant's comparison rests on and those of the baseline, by seed."""
+        comparison = self.comparison(variant)
+        if comparison is None:
+            return [], []
+        # As harness.looks reads them: the first n seeds of both sides.
+        return self._first(variant, comparison["n"]), self._first(self.baseline, comparison["n"])
+
+    def _first(self, variant: str, n: int) -> list[TrialView]:
+        summary, by_seed = self.summary(variant), {t.seed: t for t in self.of(variant)}
+        return [by_seed[seed] for seed in sorted(summary["seeds"] if summary else ())[:n]]
 
     def summary(self, variant: str) -> dict[str, Any] | None:
         summaries: list[dict[str, Any]] = (self.analysis or {}).get("variants", [])
@@ -211,6 +238,7 @@ def load_view(folder: StudyFolder) -> StudyView:
         analysis=_optional_json(folder, "analysis.json"),
         environment=_optional_json(folder, "environment.json"),
         data=_optional_json(folder, "data.json"),
+        tuning=load_tuning(folder),
     )
 
 

@@ -116,12 +116,13 @@ def _log_costs(costs: Sequence[float | None], *, budget: float | Sequence[float]
     if budgets.size not in (1, len(costs)):
         raise ValueError(f"{budgets.size} budgets for {len(costs)} runs: give one, or one a run")
     budgets = np.broadcast_to(budgets, len(costs))
-    known = np.array([b if cost is None else cost for cost, b in zip(costs, budgets, strict=True)])
+    arrived = np.array([cost is not None for cost in costs])
+    known = np.where(arrived, np.array([cost or 0.0 for cost in costs]), budgets)
     if not (np.isfinite(known).all() and (known > 0.0).all()):
         raise ValueError("costs and budgets must be positive and finite")
     if (known > budgets).any():
         raise ValueError(f"a cost to target is above the budget of its run ({budgets.max():g})")
-    return np.log(known)
+    return np.asarray(np.log(known), dtype=np.float64)
 
 
 def _kind(variant_late: int, baseline_late: int) -> SpeedupKind:

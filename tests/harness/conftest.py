@@ -13,9 +13,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness.config import Study, TrialSpec
+from harness.config import Study, TrialSpec, VariantConfig
+from harness.journal import Chosen, Journal, Suggested
 from harness.results import Outcome, PlannedTrial, Report, StudyFolder, write_json
-from harness.study import Plan, expand, freeze, make_plan
+from harness.study import Plan, expand, freeze, load_plan, make_plan, settled, tuning_spec
+from harness.tuning import load
+from harness.tuning.points import draw_points
+from harness.tuning.selection import best_of
 
 DATA_SHA256 = hashlib.sha256(b"data").hexdigest()
 LAYERS, EXPERTS = 4, 8
@@ -171,6 +175,94 @@ class MadeUpStudy:
         )
 
 
+@dataclass(kw_only=True)
+class MadeUpSearch(MadeUpStudy):
+    """A study with [tuning] whose loss depends on the learning rate: best at `OPTIMAL`.
+
+    A rate above 8 times the optimum diverges. `unchosen` ends the folder before the choice.
+    """
+
+    spaces: Mapping[str, dict[str, Any]] = field(
+        default_factory=lambda: {
+            "adamw": {"lr": {"kind": "loguniform", "low": 0.0005, "high": 0.05}},
+            "muon": {
+                "lr": {"kind": "loguniform", "low": 0.004, "high": 0.2},
+                "aux_lr": {"kind": "loguniform", "low": 0.001, "high": 0.02},
+            },
+        }
+    )
+    tuning: dict[str, Any] = field(default_factory=lambda: {"trials": 8})
+    tuning_seeds: tuple[int, ...] = (100, 101)
+    unchosen: bool = False
+    name: str = "made-up-search"
+
+    def study(self) -> Study:
+        values = super().study().model_dump(mode="json")
+        values["seeds"]["tuning"] = self.tuning_seeds
+        values["tuning"] = self.tuning
+        for variant in values["variants"]:
+            variant["space"] = self.spaces[variant["name"]]
+        return Study.model_validate(values)
+
+    def write(self, runs_dir: Path) -> StudyFolder:
+        folder, study = super().write(runs_dir), self.study()
+        assert study.tuning is not None
+        for index, variant in enumerate(study.variants):
+            settings = study.tuning
+            points = draw_points(
+                variant.space, searcher=settings.searcher, count=settings.trials, seed=index
+            )
+            for number, point in enumerate(points):
+                self._search(folder, study, variant, number, point)
+        if not self.unchosen:
+            self._confirm(folder, study)
+        return folder
+
+    def _search(
+        self,
+        folder: StudyFolder,
+        study: Study,
+        variant: VariantConfig,
+        number: int,
+        point: dict[str, Any],
+    ) -> None:
+        specs = {
+            seed: tuning_spec(study, variant, point, seed=seed, data_sha256=DATA_SHA256)
+            for seed in self.tuning_seeds
+        }
+        keys = {seed: spec.key for seed, spec in specs.items()}
+        event = Suggested(variant=variant.name, round=0, index=number, point=point, keys=keys)
+        Journal(folder.path).append(event)
+        for seed, spec in specs.items():
+            row = PlannedTrial(variant=variant.name, phase="tuning", seed=seed, key=spec.key)
+            self.train(folder, load_plan(folder), row, spec, salt=number)
+
+    def _confirm(self, folder: StudyFolder, study: Study) -> None:
+        tuning = load(folder)
+        assert tuning is not None
+        for name, found in tuning.variants.items():
+            best = best_of(found.configurations)
+            chosen = {"index": best.index, "point": best.point} if best else {"point": {}}
+            Journal(folder.path).append(Chosen(variant=name, **{"index": None, **chosen}))
+        plan = load_plan(folder)
+        specs = expand(settled(study, Journal(folder.path).events()), DATA_SHA256)
+        for trial in plan.trials:
+            if trial.phase == "confirmation":
+                self.train(folder, plan, trial, specs[trial.key])
+
+    def train(
+        self, folder: StudyFolder, plan: Plan, trial: PlannedTrial, spec: TrialSpec, salt: int = 0
+    ) -> None:
+        optimum, rate = OPTIMAL[spec.optimizer.kind], spec.optimizer.lr
+        base, cell = self.effects, (trial.variant, trial.seed)
+        loss = base.get(trial.variant, 0.0) + 0.02 * math.log(rate / optimum) ** 2
+        self.effects = {**base, trial.variant: loss}
+        self.diverged = {cell: 60} if rate > 8 * optimum else {}
+        super().train(folder, plan, trial, spec, salt=salt)
+        self.effects = base
+
+
+OPTIMAL = {"adamw": 0.004, "muon": 0.02}
 ENVIRONMENT = {
     "python": "3.11.9",
     "hostname": "machine",
@@ -213,6 +305,16 @@ def made_up_study(tmp_path: Path) -> Callable[..., StudyFolder]:
 def made_up_class() -> type[MadeUpStudy]:
     """The class itself, for tests that train one trial again."""
     return MadeUpStudy
+
+
+@pytest.fixture
+def made_up_search(tmp_path: Path) -> Callable[..., StudyFolder]:
+    """Writes the folder of a study that searched; see `MadeUpSearch`."""
+
+    def write(**changes: Any) -> StudyFolder:
+        return MadeUpSearch(**changes).write(tmp_path / "runs")
+
+    return write
 
 
 @pytest.fixture

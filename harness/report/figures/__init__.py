@@ -7,9 +7,12 @@ from collections.abc import Callable
 from harness.report.blocks import FigureImage
 from harness.report.figures.canvas import Drawing, lay_out, png, style, svg
 from harness.report.figures.differences import forest, seed_strip
-from harness.report.figures.losses import difference_curves, loss_curves
+from harness.report.figures.heatmap import heatmap
+from harness.report.figures.losses import difference_curves, difference_panels, loss_curves
 from harness.report.figures.measures import comparison, time_breakdown
 from harness.report.figures.router import router_load
+from harness.report.figures.sensitivity import sensitivity
+from harness.report.figures.tuning import tuning_curves
 from harness.report.view import StudyView
 
 FIGURES: dict[str, tuple[str, Callable[[StudyView], Drawing | None]]] = {
@@ -17,7 +20,11 @@ FIGURES: dict[str, tuple[str, Callable[[StudyView], Drawing | None]]] = {
     "seed_strip": ("Every seed", seed_strip),
     "loss_curves": ("Validation loss by step", loss_curves),
     "difference_curves": ("Distance from the baseline by step", difference_curves),
+    "difference_panels": ("Every variant by step", difference_panels),
     "comparison": ("Quality and cost", comparison),
+    "sensitivity": ("Sensitivity to the learning rates", sensitivity),
+    "heatmap": ("Loss over two hyperparameters", heatmap),
+    "tuning_curves": ("What a smaller search would have found", tuning_curves),
     "time_breakdown": ("Where the time went", time_breakdown),
     "router_load": ("Router load", router_load),
 }

@@ -24,8 +24,10 @@ WIDTH = 6.4
 """Inches. At the page's 96 pixels an inch the text is then the size of the text around it."""
 
 BASELINE_COLOUR = "#222222"
-MARKERS = ("o", "s", "^", "D", "v", "P")
-LINES = ("-", "--", ":", "-.")
+MUTED_COLOUR = "#9a9a9a"
+MARKERS = ("s", "^", "D", "v", "P", "X")
+HIGHLIGHTED = 5
+"""Of more variants than there are colours, so many are drawn in colour: the best ones."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,11 +40,11 @@ class Drawing:
 
 @dataclass(frozen=True, kw_only=True)
 class Look:
-    """How a variant appears in every figure: colour, line and marker tell it apart together."""
+    """How a variant appears in every figure: colour and marker tell it apart together."""
 
     colour: str
-    line: str
     marker: str
+    muted: bool = False
 
 
 @contextmanager
@@ -53,17 +55,21 @@ def style() -> Iterator[None]:
 
 
 def looks(view: StudyView) -> dict[str, Look]:
-    """The baseline is black; the others take the palette in the order of the study file."""
-    colours = mpl.rcParams["axes.prop_cycle"].by_key()["color"]
-    assigned = {view.baseline: Look(colour=BASELINE_COLOUR, line="-", marker="o")}
-    for index, variant in enumerate(view.challengers):
-        turn = index // len(colours)
-        assigned[variant] = Look(
-            colour=f"#{colours[index % len(colours)].lstrip('#')}",
-            line=LINES[turn % len(LINES)],
-            marker=MARKERS[(index + 1) % len(MARKERS)],
-        )
-    return assigned
+    """The baseline is black; the others take the palette in the order of the study file.
+
+    With more variants than colours only the best ones get a colour and the others are grey: twenty
+    hues are told apart by nobody.
+    """
+    colours = [f"#{c.lstrip('#')}" for c in mpl.rcParams["axes.prop_cycle"].by_key()["color"]]
+    in_colour = view.challengers
+    if len(in_colour) > len(colours):
+        best = [variant for variant in view.ranked() if variant != view.baseline][:HIGHLIGHTED]
+        in_colour = tuple(variant for variant in view.challengers if variant in best)
+    muted = Look(colour=MUTED_COLOUR, marker="o", muted=True)
+    assigned = dict.fromkeys(view.challengers, muted)
+    for variant, colour, marker in zip(in_colour, colours, MARKERS, strict=False):
+        assigned[variant] = Look(colour=colour, marker=marker)
+    return {view.baseline: Look(colour=BASELINE_COLOUR, marker="o"), **assigned}
 
 
 def new_axes(*, height: float, width: float = WIDTH) -> tuple[Figure, Axes]:

@@ -57,7 +57,7 @@ def forest(view: StudyView) -> Drawing | None:
 
 def _forest_caption(comparison: dict[str, Any], margin: float | None, total: int) -> str:
     interval = comparison["interval"]
-    level = f"{interval['level']:.4g}" if interval else "1 − alpha"
+    level = f"{100 * interval['level']:.4g} %" if interval else "1 − alpha"
     text = (
         f"Mean difference of final losses. Thick: the interval of this comparison alone ({level})."
     )

@@ -3,54 +3,110 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from harness.report.curves import Band, band, validation_loss
-from harness.report.figures.canvas import Drawing, Look, looks, new_axes
+from harness.report.figures.canvas import WIDTH, Drawing, Look, looks, new_axes
 from harness.report.view import StudyView, TrialView
 
 EARLY = 0.1
 """The vertical axis is fitted to what comes after this part of the run: the fall from a random
 model is many times deeper than any difference between optimizers."""
+FEW = 5
+"""Curves whose legend fits inside the axes."""
+LONG_NAME = 16
+"""Characters of a name of which three fit beside each other."""
+PANEL_COLUMNS = 3
 
 
 def loss_curves(view: StudyView) -> Drawing | None:
     """Mean validation loss by step with t intervals over seeds."""
     look = looks(view)
-    figure, axes = new_axes(height=4.0 + _legend_height(len(view.variants)))
-    shown: list[Band] = []
-    for variant in view.ranked():
-        trials = _shown_trials(view.of(variant))
-        mean = band([validation_loss(trial) for trial in trials], level=_level(view))
-        if mean is not None:
-            shown.append(mean)
-            _draw_band(axes, mean, look[variant], f"{variant} ({len(trials)} of {len(view.seeds)})")
-        for trial in view.of(variant):
-            if trial.state == "diverged":
-                _draw_diverged(axes, trial, look[variant])
-    if not shown:
+    figure, axes = new_axes(height=4.0 + _legend_height(look))
+    curves = {
+        variant: mean
+        for variant in view.ranked()
+        if (mean := band(_curves(view.of(variant)), level=view.level)) is not None
+    }
+    if not curves:
         return None
-    _fit_vertical_axis(axes, shown)
+    _draw_bands(axes, curves, look, seeds=len(view.seeds))
+    for trial in view.confirmation:
+        if trial.state == "diverged":
+            _draw_diverged(axes, trial, look[trial.variant])
     axes.set_xlabel("optimizer steps")
     axes.set_ylabel("validation loss (nats)")
     _legend(figure, axes, "variant (seeds)")
     return Drawing(
         figure=figure,
-        caption=f"Mean over the seeds with {_level(view):.0%} t intervals. Diverged seeds are thin "
+        caption=f"Mean over the seeds with {view.percent} t intervals. Diverged seeds are thin "
         "lines that end in a cross; they are not part of a mean. The first tenth of the run may "
-        "lie above the picture.",
+        f"lie above the picture.{_about_grey(look.values())}",
     )
 
 
 def difference_curves(view: StudyView) -> Drawing | None:
     """Mean of (variant - baseline) by step, seed by seed, with t intervals."""
     look = looks(view)
-    figure, axes = new_axes(height=4.0 + _legend_height(len(view.challengers)))
+    figure, axes = new_axes(height=4.0 + _legend_height(look))
+    curves = _differences(view)
+    if not curves:
+        return None
+    axes.axhline(0.0, color=look[view.baseline].colour, linewidth=1.2)
+    _draw_bands(axes, curves, look, seeds=len(view.seeds), include=(0.0,))
+    axes.set_xlabel("optimizer steps")
+    axes.set_ylabel(f"loss − loss of {view.baseline} (nats)")
+    _legend(figure, axes, "variant (pairs of seeds)")
+    return Drawing(
+        figure=figure,
+        caption=f"Below the line the variant is ahead of {view.baseline} at equal steps. Mean of "
+        f"the differences of equal seeds with {view.percent} t intervals. Only the end of the "
+        "run, where the schedules have decayed, is the result."
+        f"{_about_grey(look.values())}",
+    )
+
+
+def difference_panels(view: StudyView) -> Drawing | None:
+    """One small picture a variant, where one picture of all of them leaves some in grey."""
+    look = looks(view)
+    curves = _differences(view)
+    if not curves or not any(item.muted for item in look.values()):
+        return None
+    rows = math.ceil(len(curves) / PANEL_COLUMNS)
+    figure = Figure(figsize=(WIDTH, 0.5 + 1.3 * rows))
+    FigureCanvasAgg(figure)
+    panels = figure.subplots(rows, PANEL_COLUMNS, squeeze=False, sharex=True, sharey="row")
+    for axes in panels.flat[len(curves) :]:
+        axes.set_visible(False)
+    for row, line in enumerate(panels):
+        names = list(curves)[PANEL_COLUMNS * row : PANEL_COLUMNS * (row + 1)]
+        for axes, variant in zip(line, names, strict=False):
+            axes.axhline(0.0, color=look[view.baseline].colour, linewidth=1.0)
+            _draw_band(axes, curves[variant], look[variant], variant, muted=False)
+            lost = curves[variant].seeds < len(view.seeds)
+            of = f" ({curves[variant].seeds} of {len(view.seeds)})" if lost else ""
+            axes.set_title(variant + of, fontsize=8.5 if len(variant) <= LONG_NAME else 7)
+            axes.tick_params(labelsize=8)
+            axes.locator_params(nbins=4)
+        _fit_vertical_axis(line[0], [curves[name] for name in names], include=(0.0,))
+    figure.supxlabel("optimizer steps", fontsize=9.5)
+    figure.supylabel(f"loss − loss of {view.baseline} (nats)", fontsize=9.5)
+    return Drawing(
+        figure=figure,
+        caption=f"Every variant against {view.baseline} (the line at zero), best first: mean "
+        f"difference of equal seeds with its {view.percent} t interval. Each row has its own "
+        "vertical scale.",
+    )
+
+
+def _differences(view: StudyView) -> dict[str, Band]:
+    """Variant minus baseline by step, over the seeds that both have, best variant first."""
     base = {trial.seed: validation_loss(trial) for trial in _shown_trials(view.of(view.baseline))}
-    shown: list[Band] = []
+    found = {}
     for variant in view.ranked():
         if variant == view.baseline:
             continue
@@ -63,48 +119,14 @@ def difference_curves(view: StudyView) -> Drawing | None:
             for trial in _shown_trials(view.of(variant))
             if trial.seed in base and (curve := validation_loss(trial))
         ]
-        mean = band(differences, level=_level(view))
+        mean = band(differences, level=view.level)
         if mean is not None:
-            shown.append(mean)
-            _draw_band(axes, mean, look[variant], f"{variant} ({mean.seeds} of {len(view.seeds)})")
-    if not shown:
-        return None
-    axes.axhline(0.0, color=look[view.baseline].colour, linewidth=1.2)
-    _fit_vertical_axis(axes, shown, include=(0.0,))
-    axes.set_xlabel("optimizer steps")
-    axes.set_ylabel(f"loss − loss of {view.baseline} (nats)")
-    _legend(figure, axes, "variant (pairs of seeds)")
-    return Drawing(
-        figure=figure,
-        caption=f"Below the line the variant is ahead of {view.baseline} at equal steps. Mean of "
-        f"the differences of equal seeds with {_level(view):.0%} t intervals. Only the end of the "
-        "run, where the schedules have decayed, is the result.",
-    )
+            found[variant] = mean
+    return found
 
 
-FEW = 5
-"""Curves whose legend fits inside the axes."""
-LEGEND_COLUMNS = 3
-
-
-def _legend(figure: Figure, axes: Axes, title: str) -> None:
-    """Inside the axes while it is small, below them otherwise."""
-    handles, labels = axes.get_legend_handles_labels()
-    if len(handles) <= FEW:
-        axes.legend(title=title)
-    else:
-        figure.legend(
-            handles, labels, title=title, loc="outside lower center", ncols=LEGEND_COLUMNS
-        )
-
-
-def _legend_height(curves: int) -> float:
-    """Inches that a legend below the axes takes."""
-    return 0.0 if curves <= FEW else 0.3 + 0.19 * math.ceil(curves / LEGEND_COLUMNS)
-
-
-def _level(view: StudyView) -> float:
-    return 1.0 - float(view.study["analysis"].get("alpha", 0.05))
+def _curves(trials: Sequence[TrialView]) -> list[dict[int, float]]:
+    return [validation_loss(trial) for trial in _shown_trials(trials)]
 
 
 def _shown_trials(trials: Iterable[TrialView]) -> list[TrialView]:
@@ -115,7 +137,35 @@ def _shown_trials(trials: Iterable[TrialView]) -> list[TrialView]:
     ]
 
 
-def _draw_band(axes: Axes, mean: Band, look: Look, label: str) -> None:
+def _draw_bands(
+    axes: Axes,
+    curves: dict[str, Band],
+    look: dict[str, Look],
+    *,
+    seeds: int,
+    include: tuple[float, ...] = (),
+) -> None:
+    """In colour what has a colour; the axis is fitted to that, the grey curves may leave it."""
+    for variant, mean in curves.items():
+        label = f"{variant} ({mean.seeds} of {seeds})"
+        _draw_band(axes, mean, look[variant], label, muted=look[variant].muted)
+    coloured = [mean for variant, mean in curves.items() if not look[variant].muted]
+    if len(coloured) < len(curves):
+        others = f"{len(curves) - len(coloured)} others"
+        axes.plot(
+            [],
+            [],
+            color=next(item.colour for item in look.values() if item.muted),
+            linewidth=0.9,
+            label=others,
+        )
+    _fit_vertical_axis(axes, coloured or list(curves.values()), include=include)
+
+
+def _draw_band(axes: Axes, mean: Band, look: Look, label: str, *, muted: bool) -> None:
+    if muted:
+        axes.plot(mean.steps, mean.mean, color=look.colour, linewidth=0.9, alpha=0.8, zorder=1)
+        return
     if mean.has_interval:
         axes.fill_between(
             mean.steps, mean.low, mean.high, color=look.colour, alpha=0.16, linewidth=0
@@ -124,10 +174,10 @@ def _draw_band(axes: Axes, mean: Band, look: Look, label: str) -> None:
         mean.steps,
         mean.mean,
         color=look.colour,
-        linestyle=look.line,
         marker=look.marker,
         markevery=max(1, len(mean.steps) // 8),
         label=label,
+        zorder=2.5,
     )
 
 
@@ -148,3 +198,35 @@ def _fit_vertical_axis(axes: Axes, shown: Iterable[Band], include: tuple[float, 
     low, high = min(values), max(values)
     pad = 0.06 * (high - low) or 0.01
     axes.set_ylim(low - pad, high + pad)
+
+
+def _about_grey(looks_of_all: Iterable[Look]) -> str:
+    if not any(look.muted for look in looks_of_all):
+        return ""
+    return " In colour: the baseline and the best variants. Grey lines may leave the picture."
+
+
+def _legend(figure: Figure, axes: Axes, title: str) -> None:
+    """Inside the axes while it is small, below them otherwise."""
+    handles, labels = axes.get_legend_handles_labels()
+    if len(handles) <= FEW:
+        axes.legend(title=title)
+    else:
+        figure.legend(
+            handles,
+            labels,
+            title=title,
+            loc="outside lower center",
+            ncols=_legend_columns(label.split(" (")[0] for label in labels),
+        )
+
+
+def _legend_columns(names: Iterable[str]) -> int:
+    return 3 if max(map(len, names)) <= LONG_NAME else 2
+
+
+def _legend_height(look: dict[str, Look]) -> float:
+    """Inches that a legend below the axes takes."""
+    named = [variant for variant, own in look.items() if not own.muted]
+    entries = len(named) + (len(named) < len(look))
+    return 0.0 if entries <= FEW else 0.3 + 0.19 * math.ceil(entries / _legend_columns(named))

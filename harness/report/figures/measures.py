@@ -7,29 +7,11 @@ from collections.abc import Callable
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
 
 from harness.report.figures.canvas import WIDTH, Drawing, looks, new_axes, rows_height
-from harness.report.rows import perplexity
+from harness.report.measures import MEASURES, Measure, estimate, shown_values
 from harness.report.view import StudyView, TrialView, mean_of
-from harness.stats.arrays import MINIMUM_SEEDS
-from harness.stats.intervals import mean_interval
-
-
-def _accuracy_percent(trial: TrialView) -> float | None:
-    if not trial.completed or trial.outcome is None or trial.outcome.validation_accuracy is None:
-        return None
-    return 100 * trial.outcome.validation_accuracy
-
-
-MEASURES: tuple[tuple[str, Callable[[TrialView], float | None]], ...] = (
-    ("validation loss (nats)", lambda trial: trial.loss),
-    ("perplexity", lambda trial: None if trial.loss is None else perplexity(trial.loss)),
-    ("accuracy (%)", _accuracy_percent),
-    (
-        "training time (s)",
-        lambda trial: trial.last.train_time_s if trial.completed and trial.last else None,
-    ),
-)
 
 
 def comparison(view: StudyView) -> Drawing | None:
@@ -44,42 +26,36 @@ def comparison(view: StudyView) -> Drawing | None:
     figure = Figure(figsize=(WIDTH, 2 * rows_height(len(variants), each=0.3, around=0.75)))
     FigureCanvasAgg(figure)
     panels = figure.subplots(2, 2, sharey=True)
-    for axes, (title, value) in zip(panels.flat, MEASURES, strict=True):
+    for axes, measure in zip(panels.flat, MEASURES, strict=True):
         for row, variant in enumerate(variants):
-            _draw_row(axes, row, view.of(variant), value, look[variant].colour)
-        axes.set_title(title)
+            _draw_row(axes, row, view, variant, measure, look[variant].colour)
+        axes.set_title(measure.axis)
         axes.locator_params(axis="x", nbins=5)
+        if measure.name == "accuracy":
+            axes.xaxis.set_major_formatter(PercentFormatter(1.0))
         axes.set_yticks(range(len(variants)), variants)
         axes.set_ylim(len(variants) - 0.5, -0.5)
         axes.grid(visible=False, axis="y")
     return Drawing(
         figure=figure,
-        caption="Mean over the seeds with 95 % t intervals; small dots are seeds. A variant that "
-        "lost a seed has no mean. The "
-        "intervals of single variants do not show whether a difference is significant: pairs are "
-        "closer than that. Training time leaves out start-up and evaluation.",
+        caption=f"Mean over the seeds with {view.percent} t intervals; small dots are seeds. A "
+        "variant that lost a seed has no mean. The intervals of single variants do not show "
+        "whether a difference is significant: pairs are closer than that. Training time "
+        "leaves out start-up and evaluation.",
     )
 
 
 def _draw_row(
-    axes: Axes,
-    row: int,
-    trials: tuple[TrialView, ...],
-    value: Callable[[TrialView], float | None],
-    colour: str,
+    axes: Axes, row: int, view: StudyView, variant: str, measure: Measure, colour: str
 ) -> None:
-    values = [number for trial in trials if (number := value(trial)) is not None]
-    if not values:
-        return
+    values = shown_values(view.of(variant), measure)
     axes.plot(values, [row] * len(values), "o", color=colour, markersize=3, alpha=0.35)
-    if not all(trial.completed for trial in trials if trial.outcome is not None):
+    found = estimate(view, variant, measure)
+    if found is None:
         return
-    interval = mean_interval(values) if len(values) >= MINIMUM_SEEDS else None
-    if interval is not None:
-        axes.plot([interval.low, interval.high], [row, row], color=colour, linewidth=2)
-    axes.plot(
-        sum(values) / len(values), row, "D", color=colour, markersize=6, markeredgecolor="white"
-    )
+    if found.low is not None and found.high is not None:
+        axes.plot([found.low, found.high], [row, row], color=colour, linewidth=2)
+    axes.plot(found.mean, row, "D", color=colour, markersize=6, markeredgecolor="white")
 
 
 PARTS: tuple[tuple[str, str, Callable[[TrialView], float | None]], ...] = (

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from harness.report.figures.canvas import WIDTH, Drawing
+from harness.report.figures.losses import LONG_NAME
 from harness.report.view import StudyView
 
 
@@ -41,7 +42,8 @@ def router_load(view: StudyView) -> Drawing | None:
     if not loads:
         return None
     layers, experts = next(iter(loads.values())).shape
-    columns = min(3 if experts <= 16 else 2, len(loads))
+    wide = experts > 16 or max(map(len, loads)) > LONG_NAME
+    columns = min(2 if wide else 3, len(loads))
     rows = math.ceil(len(loads) / columns)
     figure = Figure(figsize=(WIDTH, 0.8 + rows * max(1.1, 0.62 + 0.24 * layers)))
     FigureCanvasAgg(figure)

@@ -2,24 +2,32 @@
 
 from harness.report.tables.evidence import certificate, looks, pairing, statistics_table
 from harness.report.tables.machine import counters, dead_experts, median_tokens_per_s, speed
+from harness.report.tables.measures import changes, measures, speedup
 from harness.report.tables.results import failures, outcomes, outcomes_in_words, results, targets
+from harness.report.tables.search import chosen, ledger, search_failures
 from harness.report.tables.settings import flatten, routes, settings, write_value
 
 __all__ = [
     "certificate",
+    "changes",
+    "chosen",
     "counters",
     "dead_experts",
     "failures",
     "flatten",
+    "ledger",
     "looks",
+    "measures",
     "median_tokens_per_s",
     "outcomes",
     "outcomes_in_words",
     "pairing",
     "results",
     "routes",
+    "search_failures",
     "settings",
     "speed",
+    "speedup",
     "statistics_table",
     "targets",
     "write_value",

@@ -6,8 +6,9 @@ from collections.abc import Callable
 
 from harness.report import numbers
 from harness.report.blocks import Table, left, right, table, wide
+from harness.report.measures import MEASURES, change
 from harness.report.rows import perplexity
-from harness.report.tables.machine import median_tokens_per_s
+from harness.report.tuned import not_tuned
 from harness.report.view import OUTCOMES, StudyView, TrialView, mean_of
 
 OUTCOME_WORDS = {"out_of_memory": "out of memory"}
@@ -19,6 +20,7 @@ def results(view: StudyView) -> Table:
     for rank, variant in enumerate(view.ranked(), start=1):
         trials = view.of(variant)
         difference, interval, adjusted_p, verdict = _difference_cells(view, variant)
+        shift = change(view, variant, MEASURES[0])
         rows.append(
             (
                 str(rank),
@@ -27,19 +29,20 @@ def results(view: StudyView) -> Table:
                 *_loss_cells(view, variant),
                 difference,
                 interval,
+                numbers.change(shift.mean if shift else None),
                 adjusted_p,
                 _perplexity(view, variant),
                 numbers.percent(_mean_without_losses(view, variant, _accuracy), digits=2),
                 numbers.duration(_mean_without_losses(view, variant, _train_time)),
-                numbers.count(median_tokens_per_s(trials)),
                 outcomes_in_words(trials),
             )
         )
     columns = [
         *right("rank"),
         *left("variant", "verdict"),
-        *right("loss", "interval", f"loss − {view.baseline}", "interval", "adjusted p"),
-        *right("perplexity", "accuracy", "training time", "tokens/s"),
+        *right("loss", "interval", f"loss − {view.baseline}", "interval"),
+        *right("change", "adjusted p"),
+        *right("perplexity", "accuracy", "training time"),
         *left("completed"),
     ]
     strong = frozenset(
@@ -62,8 +65,9 @@ def _note(view: StudyView) -> str:
         "Loss: mean of the seeds' final validation losses in nats, with its t interval. A variant "
         "that lost a seed has no mean: its median stands there, lost seeds counted as the worst. "
         "The difference from the baseline has an interval of its own, narrower where seeds are "
-        "paired. The p is adjusted for the number of comparisons (Holm). Perplexity is exp(loss). "
-        "Training time leaves out start-up and evaluation; tokens/s is a median over all reports."
+        "paired; the change is the same in percent of the baseline. The p is adjusted for the "
+        "number of comparisons (Holm). Perplexity is exp(loss). Training time leaves out start-up "
+        "and evaluation."
     )
     twins = {frozenset({v, *view.twins(v)}) for v in view.variants if view.twins(v)}
     for group in sorted(sorted(group) for group in twins):
@@ -97,7 +101,8 @@ def _perplexity(view: StudyView, variant: str) -> str:
 def _difference_cells(view: StudyView, variant: str) -> tuple[str, str, str, str]:
     """Difference, its interval, adjusted p and verdict."""
     if variant == view.baseline:
-        return numbers.MISSING, numbers.MISSING, numbers.MISSING, "baseline"
+        word = "baseline, not tuned" if not_tuned(view, variant) else "baseline"
+        return numbers.MISSING, numbers.MISSING, numbers.MISSING, word
     comparison = view.comparison(variant)
     if comparison is None:
         return (numbers.MISSING,) * 4
@@ -106,7 +111,7 @@ def _difference_cells(view: StudyView, variant: str) -> tuple[str, str, str, str
         numbers.difference(comparison["mean_difference"]),
         numbers.interval(interval.get("low"), interval.get("high"), signed=True),
         numbers.probability(comparison["p_holm"]),
-        comparison["verdict"],
+        comparison["verdict"] + (", not tuned" if not_tuned(view, variant) else ""),
     )
 
 

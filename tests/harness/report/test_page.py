@@ -66,7 +66,8 @@ def contents(folder: Path) -> dict[str, bytes]:
 def test_the_page_needs_nothing_but_itself(eventful_study: StudyFolder) -> None:
     found = parsed(build(eventful_study).read_text(encoding="utf-8"))
     assert found.open == [], "every tag is closed"
-    assert len(found.loaded) == len(FIGURES)
+    drawn = list(eventful_study.report_folder.glob("*.png"))
+    assert len(found.loaded) == len(drawn) > 5
     assert all(address.startswith("data:image/svg+xml;base64,") for address in found.loaded)
     assert "script" not in found.tags
     assert "url(" not in text_of(eventful_study)
@@ -78,7 +79,9 @@ def test_the_same_files_give_the_same_report_byte_for_byte(made_up_study: Write)
     first = contents(folder.report_folder)
     build(folder)
     assert contents(folder.report_folder) == first
-    assert set(first) == {"index.html", "report.md", "results.csv"} | {f"{n}.png" for n in FIGURES}
+    figures = set(first) - {"index.html", "report.md", "results.csv"}
+    assert figures < {f"{name}.png" for name in FIGURES}
+    assert len(figures) > 5
 
 
 def test_the_verdict_comes_first(eventful_study: StudyFolder) -> None:
@@ -119,8 +122,8 @@ def test_no_mean_of_survivors_is_shown(eventful_study: StudyFolder) -> None:
     row = next(line for line in text.splitlines() if ">muon-hot<" in line and "median" in line)
     cells = re.findall(r"<td[^>]*>(.*?)</td>", row)
     assert cells[3].startswith("median")
-    assert cells[4:7] == ["–", "–", "–"], "no interval and no difference"
-    assert cells[8:11] == ["–", "–", "–"], "no perplexity, accuracy and time of survivors"
+    assert cells[4:8] == ["–"] * 4, "no interval, no difference and no change"
+    assert cells[9:12] == ["–"] * 3, "no perplexity, accuracy and time of survivors"
     assert cells[-1] == "4 of 5, 1 diverged"
 
 

@@ -1,0 +1,97 @@
+"""What the search of a tuning phase says beside its result: shrinkage, warnings, all its losses."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from harness.report.view import StudyView
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shrinkage:
+    """How much of the chosen configuration's tuning score was luck.
+
+    `shrinkage = tuning score - confirmation mean`: below 0 the choice looked better than it is. It
+    is None where `why_not` has a reason.
+    """
+
+    variant: str
+    tuning_score: float
+    confirmation_mean: float | None = None
+    shrinkage: float | None = None
+    why_not: str | None = None
+
+
+def shrinkages(view: StudyView) -> tuple[Shrinkage, ...]:
+    """One for each variant whose search chose a configuration."""
+    return tuple(_shrinkages(view))
+
+
+def _shrinkages(view: StudyView) -> Iterator[Shrinkage]:
+    if view.tuning is None:
+        return
+    for name, found in view.tuning.variants.items():
+        if found.chosen is None or found.chosen.score is None:
+            continue
+        score, trials = found.chosen.score, view.of(name)
+        losses = [trial.loss for trial in trials if trial.loss is not None]
+        if _shorter(view):
+            why_not = "the runs of the search were shorter"
+        elif any(trial.outcome is None for trial in trials) or not trials:
+            why_not = "not confirmed yet"
+        elif len(losses) < len(trials):
+            why_not = "not every confirmation run has a final loss"
+        else:
+            mean = sum(losses) / len(losses)
+            yield Shrinkage(
+                variant=name,
+                tuning_score=score,
+                confirmation_mean=mean,
+                shrinkage=score - mean,
+            )
+            continue
+        yield Shrinkage(variant=name, tuning_score=score, why_not=why_not)
+
+
+def _shorter(view: StudyView) -> bool:
+    settings = view.study.get("tuning") or {}
+    steps = settings.get("steps")
+    return steps is not None and steps != view.study["training"]["steps"]
+
+
+def not_tuned(view: StudyView, variant: str) -> str | None:
+    """Why the variant does not count as tuned; None if it does or the study searches nothing."""
+    if view.tuning is None or variant not in view.tuning.variants:
+        return None
+    found = view.tuning.variants[variant]
+    if found.tuned:
+        return None
+    return "; ".join(found.edges) or "its search is not finished"
+
+
+def losses_of_search(view: StudyView) -> dict[str, list[float]]:
+    """Every ended configuration's score by variant, in rank order.
+
+    One without a score (diverged, failed, stopped) takes the worst score of all variants. A variant
+    of which nothing completed is left out where no variant completed anything.
+    """
+    if view.tuning is None:
+        return {}
+    ended = {
+        name: [c.score for c in view.tuning.variants[name].configurations if c.outcome is not None]
+        for name in view.ranked()
+        if name in view.tuning.variants
+    }
+    worst = max(
+        (score for scores in ended.values() for score in scores if score is not None),
+        default=math.inf,
+    )
+    if not math.isfinite(worst):
+        return {}
+    return {
+        name: [worst if score is None else score for score in scores]
+        for name, scores in ended.items()
+        if scores
+    }

@@ -1,0 +1,130 @@
+"""What the page says of a search: the choice, its luck, its price, and what was not tuned."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from harness.report import analyse_study, page, render_terminal
+from harness.report.figures import draw_all
+from harness.report.output import gather
+from harness.report.rows import results_rows, why_no_analysis
+from harness.report.tables import chosen, ledger, search_failures
+from harness.report.tuned import losses_of_search, not_tuned, shrinkages
+from harness.report.view import load_view
+from harness.results import StudyFolder
+
+Write = Callable[..., StudyFolder]
+NARROW = {
+    "adamw": {"lr": {"kind": "grid", "values": [0.0005, 0.001, 0.002]}},
+    "muon": {"lr": {"kind": "grid", "values": [0.005, 0.02, 0.08]}},
+}
+GRID = {
+    "adamw": {
+        "lr": {"kind": "grid", "values": [0.002, 0.004, 0.05]},
+        "weight_decay": {"kind": "grid", "values": [0.0, 0.1], "limits": ["low"]},
+    },
+    "muon": {
+        "lr": {"kind": "grid", "values": [0.01, 0.02, 0.3]},
+        "momentum": {"kind": "grid", "values": [0.9, 0.95]},
+    },
+}
+
+
+def text_of(folder: StudyFolder) -> str:
+    return page.html(gather(folder, draw=lambda view: {}))
+
+
+def test_only_confirmation_seeds_measure(made_up_search: Write) -> None:
+    folder = made_up_search()
+    view = load_view(folder)
+    assert view.seeds == (0, 1, 2, 3, 4)
+    assert {row.seed for row in results_rows(folder, view.plan)} == set(view.seeds)
+
+
+def test_shrinkage_is_the_tuning_score_minus_the_confirmation_mean(made_up_search: Write) -> None:
+    view = load_view(made_up_search())
+    assert view.tuning is not None
+    for item in shrinkages(view):
+        found = view.tuning.variants[item.variant].chosen
+        assert found is not None
+        assert found.score is not None
+        mean = np.mean(list(view.losses(item.variant).values()))
+        assert item.shrinkage == pytest.approx(found.score - mean)
+
+
+def test_shorter_runs_of_the_search_have_no_shrinkage(made_up_search: Write) -> None:
+    view = load_view(made_up_search(tuning={"trials": 3, "steps": 60}))
+    assert {item.shrinkage for item in shrinkages(view)} == {None}
+    table = chosen(view)
+    assert table is not None
+    assert any("the runs of the search were shorter" in row[-1] for row in table.rows)
+
+
+def test_an_edge_is_a_warning_in_the_verdict_and_a_mark_in_every_table(
+    made_up_search: Write,
+) -> None:
+    tuning = {"trials": 3, "searcher": "grid", "sigma": 0.002}
+    folder = made_up_search(spaces=NARROW, tuning=tuning)
+    analyse_study(folder)
+    view = load_view(folder)
+    assert "is at the high edge of {0.0005, 0.001, 0.002}" in (not_tuned(view, "adamw") or "")
+    assert not_tuned(view, "muon") is None
+    text = text_of(folder)
+    assert text.index("adamw is not tuned: lr = ") < text.index(">Results</h2>")
+    assert ">baseline, not tuned<" in text
+    assert ">better<" in text
+    console = Console(width=100)
+    with console.capture() as capture:
+        console.print(render_terminal(folder, analyse_study(folder)))
+    assert "adamw is not tuned" in capture.get()
+
+
+def test_a_study_that_searches_nothing_marks_nothing(made_up_study: Write) -> None:
+    folder = made_up_study()
+    view = load_view(folder)
+    assert view.tuning is None
+    assert not_tuned(view, "muon") is None
+    assert (chosen(view), shrinkages(view), losses_of_search(view)) == (None, (), {})
+    assert "not tuned" not in text_of(folder)
+
+
+def test_a_lost_configuration_counts_as_the_worst(made_up_search: Write) -> None:
+    view = load_view(made_up_search(spaces=GRID, tuning={"trials": 6, "searcher": "grid"}))
+    losses = losses_of_search(view)
+    assert {name: len(values) for name, values in losses.items()} == {"adamw": 6, "muon": 6}
+    worst = max(value for values in losses.values() for value in values)
+    # The highest rate of both diverges, with both values of the other setting.
+    assert all(values.count(worst) >= 2 for values in losses.values())
+
+
+def test_the_ledger_counts_what_was_lost(made_up_search: Write) -> None:
+    view = load_view(made_up_search(spaces=GRID, tuning={"trials": 6, "searcher": "grid"}))
+    table = ledger(view)
+    assert table is not None
+    rows = {(row[0], row[1]): row[2:6] for row in table.rows}
+    assert rows["muon", "search"] == ("6", "12", "8", "4")
+    assert rows["muon", "confirmation"] == ("1", "5", "5", "0")
+    lost = search_failures(view)
+    assert lost is not None
+    assert len(lost.rows) == 8
+    assert lost.rows[-4][:4] == ("muon", "lr 0.3, momentum 0.9", "100", "diverged")
+
+
+def test_every_figure_of_a_search_is_drawn(made_up_search: Write) -> None:
+    folder = made_up_search(spaces=GRID, tuning={"trials": 6, "searcher": "grid"}, every=60)
+    images = draw_all(load_view(folder))
+    assert {"sensitivity", "heatmap", "tuning_curves"} <= set(images)
+
+
+def test_a_search_under_way_has_a_page_without_results(made_up_search: Write) -> None:
+    folder = made_up_search(unchosen=True)
+    view = load_view(folder)
+    assert not view.complete
+    assert "The search is not over (16 configurations have ended)" in (why_no_analysis(view) or "")
+    text = text_of(folder)
+    assert ">Results</h2>" not in text
+    assert "Chosen by the search" in text
