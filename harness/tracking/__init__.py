@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from harness.report.view import StudyView, load_view
 from harness.results import StudyFolder, read_json, write_json
-from harness.tracking.records import STUDY_ROLE, note, records
+from harness.tracking.records import STUDY_ROLE, note, records, role_of
 from harness.tracking.views import addresses, ui_links, view_tags
 
 if TYPE_CHECKING:
@@ -114,12 +114,10 @@ class Tracker:
 
 def _started(view: StudyView, role: str) -> float | None:
     """When the run began, as its files tell; the study and its summaries begin with the plan."""
-    kind, *rest = role.split("/")
-    if kind != "trial":
+    if not role.startswith("trial/"):
         return view.folder.plan_path.stat().st_mtime
-    phase, variant, seed = rest
     for trial in view.trials:
-        if (trial.planned.phase, trial.variant, str(trial.seed)) == (phase, variant, seed):
+        if role_of(trial) == role:
             spec = view.folder.trial(trial.key).path / "spec.json"
             return spec.stat().st_mtime if spec.exists() else None
     return None

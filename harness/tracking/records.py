@@ -14,8 +14,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from harness.report.measures import MEASURES, change
 from harness.report.rows import perplexity
+from harness.report.speedups import speedups
 from harness.report.tables import flatten, median_tokens_per_s, write_value
+from harness.report.tuned import not_tuned, shrinkages
 from harness.report.view import OUTCOMES, StudyView, TrialView
 from harness.results import Report
 
@@ -78,7 +81,9 @@ def records(view: StudyView) -> Iterator[RunRecord]:
     yield study_record(view)
     for variant in view.variants:
         yield variant_record(view, variant)
-    for trial in view.trials:
+    # A search may draw the same point twice; it is one training run, and one run here.
+    trials = {role_of(trial): trial for trial in view.trials}
+    for trial in trials.values():
         if trial.reports or trial.outcome is not None:
             yield trial_record(view, trial)
 
@@ -109,9 +114,11 @@ def variant_record(view: StudyView, variant: str) -> RunRecord:
         **{f"outcomes/{word}": float(count) for word, count in counts.items()},
         "tokens_per_s": median_tokens_per_s(trials),
         **_analysed(view, variant),
+        **_compared(view, variant),
+        **_searched(view, variant),
     }
-    known = {key: value for key, value in values.items() if value is not None}
-    settings = {k: v for k, v in view.settings(variant).items() if k != "name"}
+    # A perplexity may be too large for a float; the store takes finite numbers only.
+    known = {k: v for k, v in values.items() if v is not None and math.isfinite(v)}
     comparison = view.comparison(variant)
     tags = {
         "study": view.name,
@@ -123,12 +130,14 @@ def variant_record(view: StudyView, variant: str) -> RunRecord:
     }
     if comparison:
         tags |= {"mlflow.note.content": comparison["sentence"], "test": comparison["test"]}
+    if view.tuning is not None:
+        tags["tuned"] = f"no: {reason}" if (reason := not_tuned(view, variant)) else "yes"
     finished = sum(trial.outcome is not None for trial in trials)
     return RunRecord(
         role=f"variant/{variant}",
         name=f"{variant} (summary)",
         parent=STUDY_ROLE,
-        params=_params(settings),
+        params=_params(_settings(view, variant)),
         tags=tags,
         groups=(_group({**known, "finished_trials": float(view.finished)}, step=view.finished),),
         marker="finished_trials",
@@ -169,6 +178,54 @@ def _analysed(view: StudyView, variant: str) -> dict[str, float | None]:
     return values
 
 
+def _compared(view: StudyView, variant: str) -> dict[str, float | None]:
+    """Changes in percent of the baseline, and the speed-up to the baseline's final loss."""
+    values: dict[str, float | None] = {}
+    for measure in MEASURES:
+        found = change(view, variant, measure)
+        for end in ("mean", "low", "high") if found else ():
+            share = getattr(found, end)
+            key = f"change_percent/{measure.name}" + ("" if end == "mean" else f"/{end}")
+            values[key] = None if share is None else 100.0 * share
+    own = next((item for item in speedups(view) if item.variant == variant), None)
+    for name, ratio in (("steps", own and own.steps), ("seconds", own and own.seconds)):
+        if ratio:
+            # Of a censored comparison only the bound is a claim.
+            values[f"speedup_{name}"] = ratio.ratio if ratio.kind == "about" else None
+            values[f"speedup_{name}/low"] = ratio.low
+            values[f"speedup_{name}/high"] = ratio.high
+    return values
+
+
+def _searched(view: StudyView, variant: str) -> dict[str, float | None]:
+    """What the search found, what of it was luck, and what it cost."""
+    if view.tuning is None or variant not in view.tuning.variants:
+        return {}
+    shrunk = next((item for item in shrinkages(view) if item.variant == variant), None)
+    ledger = view.tuning.variants[variant].ledger.model_dump()
+    return {
+        "tuning_score": shrunk.tuning_score if shrunk else None,
+        "shrinkage": shrunk.shrinkage if shrunk else None,
+        **{f"ledger/{name}": float(value) for name, value in ledger.items()},
+    }
+
+
+def _settings(view: StudyView, variant: str) -> dict[str, Any]:
+    """The variant's table; what a search chooses is missing until it was confirmed.
+
+    A param cannot be written twice, so nothing stands there that may still change.
+    """
+    settings = {k: v for k, v in view.settings(variant).items() if k != "name"}
+    searched = settings.get("space") or {}
+    specs = [trial.spec for trial in view.of(variant) if trial.spec]
+    if searched and specs:
+        settings["optimizer"] = specs[0]["optimizer"]
+    elif searched:
+        own = settings["optimizer"].items()
+        settings["optimizer"] = {key: value for key, value in own if key not in searched}
+    return settings
+
+
 def trial_record(view: StudyView, trial: TrialView) -> RunRecord:
     tags = {
         "study": view.name,
@@ -194,8 +251,9 @@ def trial_record(view: StudyView, trial: TrialView) -> RunRecord:
     if groups and trial.loss is not None:
         groups[-1] = _with_final_loss(groups[-1], trial.loss, trial.reports[-1].step)
     return RunRecord(
-        role=f"trial/{trial.planned.phase}/{trial.variant}/{trial.seed}",
-        name=f"{trial.variant} seed {trial.seed}",
+        role=role_of(trial),
+        name=f"{trial.variant} seed {trial.seed}"
+        + (f" {trial.key[:6]} (tuning)" if trial.planned.phase == "tuning" else ""),
         parent=f"variant/{trial.variant}",
         params=_params(trial.spec),
         tags=tags,
@@ -204,6 +262,12 @@ def trial_record(view: StudyView, trial: TrialView) -> RunRecord:
         status="RUNNING" if outcome is None else STATUS_OF_OUTCOME[outcome.outcome],
         duration_s=outcome.wall_time_s if outcome is not None else None,
     )
+
+
+def role_of(trial: TrialView) -> str:
+    """A search trains one variant and seed many times; only the key tells its runs apart."""
+    role = f"trial/{trial.planned.phase}/{trial.variant}/{trial.seed}"
+    return f"{role}/{trial.key}" if trial.planned.phase == "tuning" else role
 
 
 def _report_group(report: Report) -> Group:

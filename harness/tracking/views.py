@@ -44,13 +44,13 @@ _EVERY_FIELD: dict[str, Any] = {
 }
 
 
-def _view(*, only_runs_with_tag: str, columns: list[str], by_variant: bool) -> dict[str, Any]:
+def _view(*, search: str, columns: list[str], by_variant: bool) -> dict[str, Any]:
     group_by = {
         "aggregateFunction": "average",
         "groupByKeys": [{"mode": "tag", "groupByData": "variant"}],
     }
     return _EVERY_FIELD | {
-        "searchFilter": f"tags.`{only_runs_with_tag}` LIKE '%'",
+        "searchFilter": search,
         "selectedColumns": columns,
         "columnOrder": columns,
         "groupBy": group_by if by_variant else None,
@@ -59,7 +59,7 @@ def _view(*, only_runs_with_tag: str, columns: list[str], by_variant: bool) -> d
 
 VIEWS: dict[str, dict[str, Any]] = {
     "variants": _view(
-        only_runs_with_tag="verdict",
+        search="tags.`verdict` LIKE '%'",
         columns=[
             "tags.`verdict`",
             f"metrics.`{FINAL_LOSS}`",
@@ -67,12 +67,15 @@ VIEWS: dict[str, dict[str, Any]] = {
             "metrics.`difference/low`",
             "metrics.`difference/high`",
             "metrics.`p_holm`",
+            "metrics.`change_percent/validation_loss`",
+            "metrics.`speedup_steps`",
             "tags.`outcomes`",
         ],
         by_variant=False,
     ),
     "trials": _view(
-        only_runs_with_tag="seed",
+        # The runs of a search are apart: their mean over seeds would mix all its configurations.
+        search="tags.`seed` LIKE '%' AND tags.`phase` = 'confirmation'",
         columns=[
             "tags.`outcome`",
             f"metrics.`{FINAL_LOSS}`",
