@@ -8,6 +8,7 @@ nothing but a look-up table of the training text then shows what the leak is wor
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +22,7 @@ CONTEXT = 16
 
 Mask = NDArray[np.bool_]
 Tokens = NDArray[np.int64]
+Hashes = NDArray[np.uint64]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,30 +45,27 @@ class Leak:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--max-tokens", type=int, default=1_500_000, help="as in the quickstart")
+    parser.add_argument("--max-documents", type=int)
     parser.add_argument("--vocab-size", type=int, default=2048)
-    arguments = parser.parse_args()
-    config = DataConfig(max_tokens=arguments.max_tokens, vocab_size=arguments.vocab_size)
+    config = DataConfig(**vars(parser.parse_args()))
     dataset = prepare(config, progress=print)
     print(f"\n| split | validation {OVERLAP_N}-grams seen in training | tokens looked up |")
     print("| --- | --- | --- |")
-    for split, tokens in splits(dataset):
-        found = measure(split, tokens)
+    tokens = np.concatenate([stream(dataset, "train"), stream(dataset, "validation")])
+    hashes = {n: hash_ngrams(tokens, n=n) for n in (OVERLAP_N, CONTEXT)}
+    for split in splits(dataset, length=len(tokens)):
+        found = measure(split, tokens, hashes)
         print(f"| {split.name} | {100 * found.seen:.1f} % | {100 * found.looked_up:.1f} % |")
 
 
-def splits(dataset: TokenDataset, *, seed: int = 0) -> list[tuple[Split, Tokens]]:
+def splits(dataset: TokenDataset, *, length: int, seed: int = 0) -> Iterator[Split]:
     """Windows at every position, windows side by side, and documents; a tenth is validation."""
-    train, validation = stream(dataset, "train"), stream(dataset, "validation")
-    tokens = np.concatenate([train, validation])
     window = dataset.sequence_length + 1
     rng = np.random.default_rng(seed)
-    by_document = np.zeros(len(tokens), dtype=bool)
-    by_document[len(train) :] = True
-    return [
-        (random_windows("overlapping windows, at random", len(tokens), window, 1, rng), tokens),
-        (random_windows("separate windows, at random", len(tokens), window, window, rng), tokens),
-        (Split(name="documents", train=~by_document, validation=by_document), tokens),
-    ]
+    yield random_windows("overlapping windows, at random", length, window, 1, rng)
+    yield random_windows("separate windows, at random", length, window, window, rng)
+    held_out = np.arange(length) >= dataset.num_train_windows * window
+    yield Split(name="documents", train=~held_out, validation=held_out)
 
 
 def stream(dataset: TokenDataset, side: str) -> Tokens:
@@ -80,44 +79,50 @@ def random_windows(
     name: str, length: int, window: int, stride: int, rng: np.random.Generator
 ) -> Split:
     """Each window goes to validation with probability 0.1; a position may be in both."""
-    starts = np.arange(0, length - window + 1, stride)
-    held_out = rng.random(len(starts)) < 0.1
+    first = np.arange(0, length - window + 1, stride)
+    held_out = rng.random(len(first)) < 0.1
     return Split(
         name=name,
-        train=covered(starts[~held_out], window, length),
-        validation=covered(starts[held_out], window, length),
+        train=covered(first[~held_out], window, length),
+        validation=covered(first[held_out], window, length),
     )
 
 
-def covered(starts: Tokens, window: int, length: int) -> Mask:
+def covered(first: Tokens, window: int, length: int) -> Mask:
     """Positions that lie in at least one of the windows."""
     change = np.zeros(length + 1, dtype=np.int64)
-    np.add.at(change, starts, 1)
-    np.add.at(change, starts + window, -1)
+    change[first] += 1  # each window begins at a place of its own
+    change[first + window] -= 1
     return np.cumsum(change[:-1]) > 0
 
 
-def measure(split: Split, tokens: Tokens) -> Leak:
-    """What stands on both sides of a split."""
-    _, read = grams(tokens, split.train, OVERLAP_N)
-    _, held_out = grams(tokens, split.validation, OVERLAP_N)
-    seen = np.isin(held_out, read)
-    starts, contexts = grams(tokens, split.train, CONTEXT, more=1)
-    known, first = np.unique(contexts, return_index=True)
-    answers = tokens[starts[first] + CONTEXT]
-    asked_at, asked = grams(tokens, split.validation, CONTEXT, more=1)
-    place = np.minimum(np.searchsorted(known, asked), len(known) - 1)
-    right = (known[place] == asked) & (answers[place] == tokens[asked_at + CONTEXT])
+def measure(split: Split, tokens: Tokens, hashes: Mapping[int, Hashes]) -> Leak:
+    """What stands on both sides of a split; `hashes` of the n-grams at every position, by n."""
+    read = np.sort(hashes[OVERLAP_N][starts(split.train, OVERLAP_N)])
+    held_out = hashes[OVERLAP_N][starts(split.validation, OVERLAP_N)]
+    seen = read[places(held_out, read)] == held_out
+
+    # The same for contexts, each with the token that follows it.
+    learnt = starts(split.train, CONTEXT + 1)
+    learnt = learnt[np.argsort(hashes[CONTEXT][learnt], kind="stable")]
+    known = hashes[CONTEXT][learnt]
+    asked = starts(split.validation, CONTEXT + 1)
+    place = places(hashes[CONTEXT][asked], known)
+    right = (known[place] == hashes[CONTEXT][asked]) & (
+        tokens[learnt[place] + CONTEXT] == tokens[asked + CONTEXT]
+    )
     return Leak(seen=float(seen.mean()), looked_up=float(right.mean()))
 
 
-def grams(
-    tokens: Tokens, readable: Mask, n: int, *, more: int = 0
-) -> tuple[Tokens, NDArray[np.uint64]]:
-    """Starts and hashes of the n-grams that are readable, with `more` tokens after them."""
+def starts(readable: Mask, n: int) -> Tokens:
+    """Where n readable tokens in a row begin."""
     total = np.concatenate([[0], np.cumsum(readable)])
-    starts = np.flatnonzero(total[n + more :] - total[: -n - more] == n + more)
-    return starts, hash_ngrams(tokens, n=n)[starts]
+    return np.flatnonzero(total[n:] - total[:-n] == n)
+
+
+def places(wanted: Hashes, ascending: Hashes) -> Tokens:
+    """Where each value is in the other array, if it is there: its first place."""
+    return np.minimum(np.searchsorted(ascending, wanted), len(ascending) - 1)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,117 @@
+"""Every command of the pages is run here, or something else runs it and is named here.
+
+The commands run as the pages have them, in this process, in a reader's folder whose quickstart is a
+very small study.
+"""
+
+from __future__ import annotations
+
+import re
+import runpy
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.cli import main
+from harness.cli.app import app, register_commands
+
+ROOT = Path(__file__).parents[2]
+
+# What runs a command that is not run here: a file of the repository, or else what it needs.
+ELSEWHERE = {
+    r"make (quickstart|test)$": ".ci/run",
+    r"make docs$": "tests/test_docs.py",
+    r"optbench run .*--address auto": "needs a cluster: by hand",
+    r"optbench (run|report) ": "tests/harness/cli/test_run.py",
+    r"optbench ui$": "tests/harness/test_tracking.py",
+    r"optbench calibrate (--seed 0 --figure|--noise) ": "tests/harness/test_calibrate.py",
+    r"(optbench|torchrun) .*studies/(lion|look-back|notes)\.toml": "tests/docs/test_newcomer.py",
+    r"python (make_notes\.py|-m pytest .*test_registry\.py)$": "tests/docs/test_newcomer.py",
+    r"torchrun .*-m harness trial ": "tests/distributed/test_workers_agree.py",
+    r"optbench trial .*gpus_per_worker=1": "needs a GPU: by hand",
+    r"python benchmarks/": "Makefile",
+    r"(ray|export|mlflow) ": "needs a cluster: by hand",
+    r"docker compose ": "needs Docker: by hand",
+    r"kubectl ": "needs Kubernetes: by hand",
+}
+
+# Less of the same work.
+SHORTER = {
+    "python docs/figures/leakage.py": "--max-documents 60 --vocab-size 320",
+}
+
+# What these print stands word for word on every page that has them.
+SHOWN = {"optbench calibrate --winners-curse --seed 0"}
+
+
+def who_runs(text: str) -> str | None:
+    """Who else runs a command; None when it is run here."""
+    return next((by for form, by in ELSEWHERE.items() if re.match(form, text)), None)
+
+
+def test_the_command_works(
+    command: Any,
+    at_the_desk: Path,
+    blocks_of: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    runner = who_runs(command.text)
+    if runner is not None:
+        assert runner.startswith("needs ") or (ROOT / runner).exists()
+        the_options_exist(command.text)
+        return
+    text = f"{command.text} {SHORTER.get(command.text, '')}"
+    words, _, target = (part.strip() for part in text.partition(" > "))
+    program, *arguments = shlex.split(words)
+    if program == "python":
+        program, *arguments = [str(ROOT / arguments[0]), *arguments[1:]]
+    monkeypatch.setattr("sys.argv", [program, *arguments])
+    if program == "optbench":
+        with pytest.raises(SystemExit) as end:
+            main()
+        assert not end.value.code, capsys.readouterr().err
+    else:
+        runpy.run_path(program, run_name="__main__")
+    printed = capsys.readouterr().out
+    assert printed
+    if target:
+        (at_the_desk / target).write_text(printed)
+    if command.text in SHOWN:
+        for page in command.pages:
+            assert printed in [block.text for block in blocks_of(page)], page
+
+
+def the_options_exist(text: str) -> None:
+    """Parses a command of ours without running it."""
+    words = shlex.split(text)
+    if words[0] == "torchrun":
+        words = words[words.index("harness") :]
+    if words[0] not in ("optbench", "harness"):
+        return
+    import typer
+
+    register_commands()
+    group: Any = typer.main.get_command(app)
+    with group.make_context("optbench", words[1:], resilient_parsing=True) as context:
+        name, subcommand, rest = group.resolve_command(context, words[1:])
+        subcommand.make_context(name, rest, parent=context).close()
+
+
+def test_commands_inside_sentences_exist(pages: list[Path]) -> None:
+    register_commands()
+    known = {command.name or command.callback.__name__ for command in app.registered_commands}  # type: ignore[union-attr]
+    said = {
+        word
+        for page in pages
+        for word in re.findall(r"`optbench ([a-z]+)[^`]*`", page.read_text(encoding="utf-8"))
+    }
+    assert said <= known
+
+
+def test_every_entry_of_the_list_stands_for_a_command_of_a_page(commands_of_all_pages: Any) -> None:
+    texts = [command.text for command in commands_of_all_pages]
+    assert not [form for form in ELSEWHERE if not any(re.match(form, text) for text in texts)]
+    assert set(SHORTER) | SHOWN <= set(texts)

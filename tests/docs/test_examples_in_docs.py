@@ -1,0 +1,90 @@
+"""The Python and the study files of the pages, and the numbers that scripts print into them."""
+
+from __future__ import annotations
+
+import doctest
+import runpy
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.study import load_study
+from optimizers import MuonSpec
+
+ROOT = Path(__file__).parents[2]
+TUTORIALS = sorted(str(p.relative_to(ROOT)) for p in (ROOT / "docs/tutorials").glob("*.md"))
+PAGES = sorted(str(p.relative_to(ROOT)) for p in (ROOT / "docs").rglob("*.md"))
+MUON_PAGE = "docs/tutorials/muon-hyperparameters.md"
+# Their studies name what the page adds; test_newcomer.py trains with them.
+ADDING = ("add-an-optimizer.md", "add-a-model.md", "add-a-data-source.md")
+
+Blocks = Callable[[str], list[Any]]
+
+
+@pytest.mark.parametrize("page", TUTORIALS)
+def test_python_with_prompts_prints_what_the_page_says(page: str, blocks_of: Blocks) -> None:
+    names: dict[str, Any] = {}  # a later block goes on where an earlier one ended
+    runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS)
+    failures: list[str] = []
+    for block in blocks_of(page):
+        if block.language == "python" and block.text.startswith(">>>"):
+            test = doctest.DocTestParser().get_doctest(block.text, names, page, page, block.line)
+            runner.run(test, out=failures.append, clear_globs=False)
+            names |= test.globs
+    assert not failures, "".join(failures)
+
+
+@pytest.mark.parametrize("page", TUTORIALS)
+def test_python_without_prompts_runs_on_what_the_command_before_it_wrote(
+    page: str, blocks_of: Blocks, at_the_desk: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from harness.backends import WorkerContext
+    from harness.data import prepare
+    from harness.loop import train
+    from harness.study import find_variant, trial_spec
+
+    scripts = [b.text for b in blocks_of(page) if b.language == "python" and ">>>" not in b.text]
+    if not scripts:
+        return
+    if not (at_the_desk / "trial.jsonl").exists():
+        study = load_study(Path("studies/quickstart.toml"))
+        dataset = prepare(study.data)
+        spec = trial_spec(study, find_variant(study, "adamw"), 0, dataset.manifest.sha256)
+        reports = [r.model_dump_json() for r in train(spec, WorkerContext(dataset.path))]
+        (at_the_desk / "trial.jsonl").write_text("\n".join(reports))
+    for script in scripts:
+        exec(script, {})
+    assert "s of training" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("page", [p for p in PAGES if not p.endswith(ADDING)])
+def test_every_study_of_a_page_is_valid(page: str, blocks_of: Blocks, tmp_path: Path) -> None:
+    for block in blocks_of(page):
+        if block.language != "toml":
+            continue
+        values = tomllib.loads(block.text)
+        if "variants" in values:
+            study = tmp_path / "study.toml"
+            study.write_text(block.text)
+            load_study(study)
+
+
+def test_the_page_of_hyperparameters_names_every_one(blocks_of: Blocks) -> None:
+    text = (ROOT / MUON_PAGE).read_text()
+    names = set(MuonSpec.model_fields) - {"kind"}
+    assert not [name for name in names if f"`{name}`" not in text]
+
+
+def test_the_table_of_singular_values_is_what_the_script_computes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    script = ROOT / "docs/figures/newton_schulz.py"
+    png = tmp_path / "figure.png"
+    monkeypatch.setattr("sys.argv", [str(script), "--png", str(png)])
+    runpy.run_path(str(script), run_name="__main__")
+    table = "".join(line for line in capsys.readouterr().out.splitlines(True) if line[0] == "|")
+    assert table in (ROOT / "docs/tutorials/introduction-to-muon.md").read_text()
+    assert png.stat().st_size > 10_000
