@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import math
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeGuard
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.distributed.tensor import DTensor
 
 from optimizers.sharding import Layout, Range
+
+if TYPE_CHECKING:
+    from torch.distributed.tensor import DTensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +62,7 @@ def own_fragment(name: str, parameter: Tensor) -> Fragment:
     Raises:
         ValueError: For a distributed tensor that is cut otherwise than by rows.
     """
-    if not isinstance(parameter, DTensor):
+    if not _is_distributed(parameter):
         return Fragment(name, 0, parameter.numel(), parameter)
     mesh, placement = parameter.device_mesh, parameter.placements[0]
     if mesh.ndim != 1 or not (placement.is_replicate() or placement.is_shard(0)):
@@ -118,6 +122,12 @@ def require_agreement(
         )
 
 
+def _is_distributed(tensor: Tensor) -> TypeGuard[DTensor]:
+    """Whether it is a `DTensor`: none is before its module is imported, which takes a second."""
+    module = sys.modules.get("torch.distributed.tensor")
+    return module is not None and isinstance(tensor, module.DTensor)
+
+
 def _local(tensor: Tensor) -> Tensor:
     """The part of a (possibly distributed) tensor that is on this worker."""
-    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+    return tensor.to_local() if _is_distributed(tensor) else tensor

@@ -6,6 +6,7 @@ and saved under the parameter's name.
 
 from __future__ import annotations
 
+import inspect
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
@@ -41,6 +42,10 @@ class NamedOptimizer(torch.optim.Optimizer):
 
     state_keys: Mapping[str, tuple[str, ...]] = {"adamw": ("exp_avg", "exp_avg_sq")}
     """Algorithm -> the names of its elementwise state."""
+
+    # torch keeps its compiler out of these by a wrapper that imports the compiler, for a second.
+    add_param_group = inspect.unwrap(torch.optim.Optimizer.add_param_group)
+    zero_grad = inspect.unwrap(torch.optim.Optimizer.zero_grad)
 
     def __init__(
         self,

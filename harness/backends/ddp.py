@@ -43,7 +43,8 @@ class DdpBackend:
                 model, reduced_by_muon
             )
             self.optimizer.bind(gradients="local" if reduced_by_muon else "averaged")
-        self.module: nn.Module = self.accelerator.prepare_model(model)
+        # The model is placed already; to do it, Accelerate would import distributed tensors first.
+        self.module: nn.Module = self.accelerator.prepare_model(model, device_placement=False)
         return self.optimizer
 
     def _reduced_by_muon(self) -> list[str]:

@@ -6,6 +6,7 @@ to the folder. Importing torch and DeepSpeed in every worker took longer than th
 """
 
 import dataclasses
+import gc
 import json
 import multiprocessing
 import os
@@ -65,6 +66,7 @@ def free_ports(count: int) -> list[int]:
 def main() -> None:
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # DeepSpeed prints lines of its own
+    gc.freeze()  # Accelerate collects garbage after every trial: not among all that was imported
     fork = multiprocessing.get_context("fork")
     for line in sys.stdin:
         request = json.loads(line)
