@@ -109,6 +109,8 @@ class Execution:
                 )
 
     def _search(self, current: Round) -> None:
+        from harness.tuning.labels import search_labels
+
         study, journal = self.study, Journal(self.folder.path)
         suggested = [
             event
@@ -117,10 +119,14 @@ class Execution:
         ]
         keys = {key for event in suggested for key in event.keys.values()}
         done = sum(self.folder.trial(key).outcome() is not None for key in keys)
+
+        def label(key: str) -> Label:
+            return search_labels(self.folder)[key]
+
         total = current.trials * len(study.variants) * len(study.seeds.tuning)
         self._announce(total - done, done, f"of the search, round {current.index + 1},")
         with Progress(
-            total=total, already_done=done, label=self._search_label, console=self.console
+            total=total, already_done=done, label=label, console=self.console
         ) as progress:
             from tune.driver import run_round
 
@@ -136,18 +142,6 @@ class Execution:
                     cluster=cluster,
                     observers=[progress],
                 )
-
-    def _search_label(self, key: str) -> Label:
-        """Variant and settings of a search's trial, as the journal tells them."""
-        for event in reversed(Journal(self.folder.path).events()):
-            if isinstance(event, Suggested) and key in event.keys.values():
-                seed = next(seed for seed, its_key in event.keys.items() if its_key == key)
-                settings = " ".join(
-                    f"{name}={value:.4g}" if isinstance(value, float) else f"{name}={value}"
-                    for name, value in event.point.items()
-                )
-                return Label((event.variant,), f"#{event.index} {settings} seed {seed}")
-        raise KeyError(key)
 
     def _announce(self, missing: int, done: int, what: str) -> None:
         self.console.print(

@@ -230,29 +230,14 @@ def status(
     as_json: JsonOption = False,
 ) -> None:
     """Show how far a study is, from its files; also while it runs in another terminal."""
-    from harness.study import load_plan
+    from harness.cli.standing import render_standing, standing
 
     folder = _named_folder(study, runs_dir)
-    plan = load_plan(folder)
-    trials: dict[str, dict[str, Any]] = {}
-    for planned in plan.trials:
-        reports, outcome = folder.trial(planned.key).reports(), folder.trial(planned.key).outcome()
-        state = outcome.outcome if outcome else ("running" if reports else "waiting")
-        trials[f"{planned.variant} seed {planned.seed}"] = {
-            "state": state,
-            "step": reports[-1].step if reports else 0,
-            "validation_loss": reports[-1].validation_loss if reports else None,
-        }
+    now = standing(folder)
     if as_json:
-        print(json.dumps({"study": folder.path.name, "trials": trials}, indent=1))
-        return
-    from rich.table import Table
-
-    table = Table("trial", "state", "step", "validation loss", title=folder.path.name)
-    for name, row in trials.items():
-        loss = row["validation_loss"]
-        table.add_row(name, row["state"], str(row["step"]), "-" if loss is None else f"{loss:.4f}")
-    Console().print(table)
+        print(json.dumps(now, indent=1))
+    else:
+        Console().print(render_standing(now))
 
 
 def _named_folder(study: str, runs_dir: Path) -> StudyFolder:

@@ -7,6 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.results import StudyFolder
+from harness.tuning.labels import settings_text
 from harness.tuning.records import VariantTuning
 from harness.tuning.summary import load
 
@@ -16,16 +17,15 @@ def render_tuning(folder: StudyFolder) -> RenderableType:
     tuning = load(folder)
     assert tuning is not None, "only a study with [tuning] has a search to show"
     table = Table("variant", title=f"search ({tuning.searcher})", title_justify="left")
-    for column in ("configurations", "runs", "stopped", "diverged or failed", "tokens", "hours"):
+    for column in ("tried", "stopped", "lost", "tokens", "hours"):
         table.add_column(column, justify="right")
-    table.add_column("chosen")
+    table.add_column("chosen", overflow="fold")
     for variant in tuning.variants.values():
         ledger = variant.ledger
         lost = ledger.diverged + ledger.failed + ledger.out_of_memory
         table.add_row(
             variant.variant,
             str(ledger.configurations),
-            str(ledger.training_runs),
             str(ledger.stopped),
             str(lost),
             f"{ledger.tokens:,}",
@@ -43,7 +43,4 @@ def render_tuning(folder: StudyFolder) -> RenderableType:
 def _chosen(variant: VariantTuning) -> str:
     if variant.chosen is None:
         return "its own settings" if variant.finished else "-"
-    return ", ".join(
-        f"{name} = {value:.4g}" if isinstance(value, float) else f"{name} = {value}"
-        for name, value in variant.chosen.point.items()
-    )
+    return settings_text(variant.chosen.point)
