@@ -52,7 +52,7 @@ def _walk(loc: tuple[int | str, ...], model: type[BaseModel]) -> tuple[list[str]
         if isinstance(part, int):
             path.append(str(part))
             continue
-        tagged = [m for m in here if _tag(m) == part]
+        tagged = [m for m in here if tag_of(m) == part]
         if tagged:
             here = tagged
             known = list(here[0].model_fields)
@@ -68,9 +68,11 @@ def _walk(loc: tuple[int | str, ...], model: type[BaseModel]) -> tuple[list[str]
     return path, known
 
 
-def _tag(model: type[BaseModel]) -> Any:
+def tag_of(model: type[BaseModel]) -> Any:
+    """The word by which a study file chooses this model among several: its `kind`."""
     field = model.model_fields.get("kind")
-    return field.default if field is not None else None
+    words = typing.get_args(field.annotation) if field is not None else ()
+    return words[0] if words else None
 
 
 def models_in(annotation: Any) -> Iterator[type[BaseModel]]:

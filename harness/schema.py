@@ -13,7 +13,7 @@ from rich.table import Table
 
 from harness.config import Study
 from harness.errors import UserError
-from harness.mistakes import models_in
+from harness.mistakes import models_in, tag_of
 
 Row = tuple[str, str, str, str]
 
@@ -62,9 +62,11 @@ def _rows(model: type[BaseModel], prefix: str) -> Iterator[Row]:
             continue
         many = typing.get_origin(field.annotation) is tuple
         path = f"{prefix}{name}{'[]' if many else ''}"
-        yield path, "list of tables" if many else "table", "", field.description or ""
+        empty = "[]" if many else "{}"
+        default = "" if field.is_required() else "None" if field.default is None else empty
+        yield path, "list of tables" if many else "table", default, field.description or ""
         for inner in nested:
-            tag = inner.model_fields["kind"].default if len(nested) > 1 else None
+            tag = tag_of(inner) if len(nested) > 1 else None
             yield from _rows(inner, f"{path}.{tag}." if tag else f"{path}.")
 
 
