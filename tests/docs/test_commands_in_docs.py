@@ -25,7 +25,7 @@ ELSEWHERE = {
     r"make docs$": "tests/test_docs.py",
     r"optbench run .*--address auto": "needs a cluster: by hand",
     r"optbench (run|report) ": "tests/harness/cli/test_run.py",
-    r"optbench ui$": "tests/harness/test_tracking.py",
+    r"optbench ui$": "tests/harness/tracking/test_tracker.py",
     r"optbench calibrate (--seed 0 --figure|--noise) ": "tests/harness/test_calibrate.py",
     r"(optbench|torchrun) .*studies/(lion|look-back|notes)\.toml": "tests/docs/test_newcomer.py",
     r"python (make_notes\.py|-m pytest .*test_registry\.py)$": "tests/docs/test_newcomer.py",

@@ -11,12 +11,13 @@ from typing import Any
 
 import pytest
 
+from harness.config import Study
 from harness.study import load_study
 from optimizers import MuonSpec
 
 ROOT = Path(__file__).parents[2]
 TUTORIALS = sorted(str(p.relative_to(ROOT)) for p in (ROOT / "docs/tutorials").glob("*.md"))
-PAGES = sorted(str(p.relative_to(ROOT)) for p in (ROOT / "docs").rglob("*.md"))
+PAGES = ["README.md", *sorted(str(p.relative_to(ROOT)) for p in (ROOT / "docs").rglob("*.md"))]
 MUON_PAGE = "docs/tutorials/muon-hyperparameters.md"
 # Their studies name what the page adds; test_newcomer.py trains with them.
 ADDING = ("add-an-optimizer.md", "add-a-model.md", "add-a-data-source.md")
@@ -61,15 +62,19 @@ def test_python_without_prompts_runs_on_what_the_command_before_it_wrote(
 
 
 @pytest.mark.parametrize("page", [p for p in PAGES if not p.endswith(ADDING)])
-def test_every_study_of_a_page_is_valid(page: str, blocks_of: Blocks, tmp_path: Path) -> None:
+def test_every_study_and_every_part_of_one_is_valid(
+    page: str, blocks_of: Blocks, study_text: str
+) -> None:
+    small = tomllib.loads(study_text)
     for block in blocks_of(page):
         if block.language != "toml":
             continue
         values = tomllib.loads(block.text)
-        if "variants" in values:
-            study = tmp_path / "study.toml"
-            study.write_text(block.text)
-            load_study(study)
+        if not any(isinstance(value, dict) for value in values.values()):
+            values = {"data": values}  # keys that the page has described as those of [data]
+        if "analysis" not in values and "variants" in values:
+            values["analysis"] = {"baseline": values["variants"][0]["name"]}
+        Study.model_validate(values if "name" in values else small | values)
 
 
 def test_the_page_of_hyperparameters_names_every_one(blocks_of: Blocks) -> None:
