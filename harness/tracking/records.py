@@ -14,13 +14,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from harness.report.measures import MEASURES, change
 from harness.report.rows import perplexity
-from harness.report.speedups import speedups
-from harness.report.tables import flatten, median_tokens_per_s, write_value
-from harness.report.tuned import not_tuned, shrinkages
+from harness.report.tables import flatten, write_value
+from harness.report.tuned import not_tuned
 from harness.report.view import OUTCOMES, StudyView, TrialView
 from harness.results import Report
+from harness.tracking.summaries import FINAL_LOSS, summary_settings, summary_values
 
 Status = Literal["RUNNING", "FINISHED", "FAILED", "KILLED"]
 
@@ -35,7 +34,6 @@ STATUS_OF_OUTCOME: dict[str, Status] = {
 BY_TOKENS = ("train_loss", "validation_loss", "validation_accuracy", "train_time_s", "tokens_per_s")
 """Fields of a report that get a second curve, over tokens instead of steps."""
 
-FINAL_LOSS = "final_validation_loss"
 STUDY_ROLE = "study"
 _FORBIDDEN_IN_KEYS = re.compile(r"[^\w\-./ ]")
 
@@ -110,15 +108,7 @@ def variant_record(view: StudyView, variant: str) -> RunRecord:
     """Mean, interval, difference, p and verdict: what the UI cannot compute from the trials."""
     trials = view.of(variant)
     counts = {word: sum(trial.state == word for trial in trials) for word in OUTCOMES}
-    values: dict[str, float | None] = {
-        **{f"outcomes/{word}": float(count) for word, count in counts.items()},
-        "tokens_per_s": median_tokens_per_s(trials),
-        **_analysed(view, variant),
-        **_compared(view, variant),
-        **_searched(view, variant),
-    }
-    # A perplexity may be too large for a float; the store takes finite numbers only.
-    known = {k: v for k, v in values.items() if v is not None and math.isfinite(v)}
+    known = summary_values(view, variant)
     comparison = view.comparison(variant)
     tags = {
         "study": view.name,
@@ -137,7 +127,7 @@ def variant_record(view: StudyView, variant: str) -> RunRecord:
         role=f"variant/{variant}",
         name=f"{variant} (summary)",
         parent=STUDY_ROLE,
-        params=_params(_settings(view, variant)),
+        params=_params(summary_settings(view, variant)),
         tags=tags,
         groups=(_group({**known, "finished_trials": float(view.finished)}, step=view.finished),),
         marker="finished_trials",
@@ -148,82 +138,6 @@ def variant_record(view: StudyView, variant: str) -> RunRecord:
 
 def _no_verdict(view: StudyView, variant: str) -> str:
     return "baseline" if variant == view.baseline else "none yet"
-
-
-def _analysed(view: StudyView, variant: str) -> dict[str, float | None]:
-    summary, comparison = view.summary(variant), view.comparison(variant)
-    values: dict[str, float | None] = {}
-    if summary:
-        interval = summary["interval"] or {}
-        values |= {
-            FINAL_LOSS: summary["mean"],
-            f"{FINAL_LOSS}/sd": summary["sd"],
-            f"{FINAL_LOSS}/low": interval.get("low"),
-            f"{FINAL_LOSS}/high": interval.get("high"),
-            "n": float(summary["n"]),
-        }
-        values["perplexity"] = _perplexity(summary["mean"])
-    if comparison:
-        interval = comparison["interval"] or {}
-        wide = comparison["simultaneous_interval"] or {}
-        values |= {
-            "difference": comparison["mean_difference"],
-            "difference/low": interval.get("low"),
-            "difference/high": interval.get("high"),
-            "difference/simultaneous_low": wide.get("low"),
-            "difference/simultaneous_high": wide.get("high"),
-            "p": comparison["p"],
-            "p_holm": comparison["p_holm"],
-        }
-    return values
-
-
-def _compared(view: StudyView, variant: str) -> dict[str, float | None]:
-    """Changes in percent of the baseline, and the speed-up to the baseline's final loss."""
-    values: dict[str, float | None] = {}
-    for measure in MEASURES:
-        found = change(view, variant, measure)
-        for end in ("mean", "low", "high") if found else ():
-            share = getattr(found, end)
-            key = f"change_percent/{measure.name}" + ("" if end == "mean" else f"/{end}")
-            values[key] = None if share is None else 100.0 * share
-    own = next((item for item in speedups(view) if item.variant == variant), None)
-    for name, ratio in (("steps", own and own.steps), ("seconds", own and own.seconds)):
-        if ratio:
-            # Of a censored comparison only the bound is a claim.
-            values[f"speedup_{name}"] = ratio.ratio if ratio.kind == "about" else None
-            values[f"speedup_{name}/low"] = ratio.low
-            values[f"speedup_{name}/high"] = ratio.high
-    return values
-
-
-def _searched(view: StudyView, variant: str) -> dict[str, float | None]:
-    """What the search found, what of it was luck, and what it cost."""
-    if view.tuning is None or variant not in view.tuning.variants:
-        return {}
-    shrunk = next((item for item in shrinkages(view) if item.variant == variant), None)
-    ledger = view.tuning.variants[variant].ledger.model_dump()
-    return {
-        "tuning_score": shrunk.tuning_score if shrunk else None,
-        "shrinkage": shrunk.shrinkage if shrunk else None,
-        **{f"ledger/{name}": float(value) for name, value in ledger.items()},
-    }
-
-
-def _settings(view: StudyView, variant: str) -> dict[str, Any]:
-    """The variant's table; what a search chooses is missing until it was confirmed.
-
-    A param cannot be written twice, so nothing stands there that may still change.
-    """
-    settings = {k: v for k, v in view.settings(variant).items() if k != "name"}
-    searched = settings.get("space") or {}
-    specs = [trial.spec for trial in view.of(variant) if trial.spec]
-    if searched and specs:
-        settings["optimizer"] = specs[0]["optimizer"]
-    elif searched:
-        own = settings["optimizer"].items()
-        settings["optimizer"] = {key: value for key, value in own if key not in searched}
-    return settings
 
 
 def trial_record(view: StudyView, trial: TrialView) -> RunRecord:
@@ -316,9 +230,11 @@ def note(view: StudyView, *, links: Mapping[str, str] | None = None) -> str:
         lines += [f"**{view.study['question']}**", ""]
     lines += [f"- **{item['verdict']}**: {item['sentence']}" for item in view.comparisons]
     lines += [f"- {item['sentence']}" for item in view.targets]
+    reasons = {variant: not_tuned(view, variant) for variant in view.variants}
+    lines += [f"- {variant} is **not tuned**: {why}" for variant, why in reasons.items() if why]
     if view.analysis is None:
         lines.append("No verdict yet.")
-    if not view.complete:
+    if view.confirmation and not view.complete:
         lines += ["", f"{view.finished} of {len(view.confirmation)} trials are finished."]
     lines += ["", f"The report is among the artifacts of the run `{view.name} (study)`."]
     return "\n".join(lines)
@@ -326,10 +242,6 @@ def note(view: StudyView, *, links: Mapping[str, str] | None = None) -> str:
 
 def _params(settings: dict[str, Any]) -> dict[str, str]:
     return {_FORBIDDEN_IN_KEYS.sub("_", k): write_value(v) for k, v in flatten(settings).items()}
-
-
-def _perplexity(loss: float | None) -> float | None:
-    return None if loss is None else perplexity(loss)
 
 
 def _digest(values: dict[str, Any]) -> str:

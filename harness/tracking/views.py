@@ -14,7 +14,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from harness.tracking.records import FINAL_LOSS
+from harness.tracking.summaries import FINAL_LOSS
 
 SHARED_VIEW_TAG = "mlflow.sharedViewState."
 _EVERY_FIELD: dict[str, Any] = {

@@ -73,7 +73,7 @@ def test_the_page_needs_nothing_but_itself(eventful_study: StudyFolder) -> None:
     assert "url(" not in text_of(eventful_study)
 
 
-def test_the_same_files_give_the_same_report_byte_for_byte(made_up_study: Write) -> None:
+def test_the_same_files_give_the_same_report_and_others_another(made_up_study: Write) -> None:
     folder = made_up_study(seeds=(0, 1, 2), every=40)
     build(folder)
     first = contents(folder.report_folder)
@@ -82,6 +82,10 @@ def test_the_same_files_give_the_same_report_byte_for_byte(made_up_study: Write)
     figures = set(first) - {"index.html", "report.md", "results.csv"}
     assert figures < {f"{name}.png" for name in FIGURES}
     assert len(figures) > 5
+    assert "](forest.png)" in (folder.report_folder / "report.md").read_text(encoding="utf-8")
+    folder.trial(load_plan(folder).trials[0].key).outcome_path.unlink()
+    build(folder)
+    assert not (folder.report_folder / "forest.png").exists(), "nothing supports it any more"
 
 
 def test_the_verdict_comes_first(eventful_study: StudyFolder) -> None:
@@ -167,16 +171,6 @@ def test_a_study_of_which_nothing_was_trained_has_a_page(made_up_study: Write) -
             file.unlink()
     assert "0 of 5 seeds" in text_of(folder)
     assert parsed(build(folder).read_text(encoding="utf-8")).loaded == []
-
-
-def test_a_figure_without_data_is_removed(made_up_study: Write) -> None:
-    folder = made_up_study(seeds=(0, 1, 2))
-    build(folder)
-    assert (folder.report_folder / "forest.png").exists()
-    assert "](forest.png)" in (folder.report_folder / "report.md").read_text(encoding="utf-8")
-    folder.trial(load_plan(folder).trials[0].key).outcome_path.unlink()
-    build(folder)
-    assert not (folder.report_folder / "forest.png").exists()
 
 
 def test_a_missing_environment_is_said(made_up_study: Write) -> None:
