@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from harness.errors import UserError
 from harness.report import page
 from harness.report.blocks import FigureImage
 from harness.report.figures import FIGURES, draw_all
+from harness.report.horizons import horizon_speedups
 from harness.report.rows import analyse_study, write_results_csv
 from harness.report.sections import Material
 from harness.report.view import StudyView, load_view
@@ -19,16 +20,24 @@ from harness.results import StudyFolder, write_text
 Draw = Callable[[StudyView], Mapping[str, FigureImage]]
 
 
-def gather(folder: StudyFolder, *, draw: Draw = draw_all) -> Material:
+def gather(
+    folder: StudyFolder, *, horizons: Sequence[StudyFolder] = (), draw: Draw = draw_all
+) -> Material:
     """Analyses the study and reads, and draws, what the report shows."""
     error = _analyse(folder)
     view = load_view(folder)
-    return Material(view=view, figures=draw(view), analysis_error=error)
+    others = [load_view(other) for other in horizons]
+    return Material(
+        view=view,
+        figures=draw(view),
+        analysis_error=error,
+        horizons=horizon_speedups(view, others) if others else (),
+    )
 
 
-def write(folder: StudyFolder) -> Path:
+def write(folder: StudyFolder, *, horizons: Sequence[StudyFolder] = ()) -> Path:
     """See `harness.report.build`."""
-    material, target = gather(folder), folder.report_folder
+    material, target = gather(folder, horizons=horizons), folder.report_folder
     target.mkdir(parents=True, exist_ok=True)
     write_results_csv(material.view)
     for name in FIGURES:

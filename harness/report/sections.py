@@ -20,6 +20,7 @@ from harness.report.blocks import (
     Verdict,
     VerdictWord,
 )
+from harness.report.horizons import HorizonSpeedup
 from harness.report.rows import whole_seeds, why_no_analysis
 from harness.report.tuned import not_tuned
 from harness.report.view import StudyView, TrialView
@@ -32,6 +33,7 @@ class Material:
     view: StudyView
     figures: Mapping[str, FigureImage]
     analysis_error: str | None = None
+    horizons: tuple[HorizonSpeedup, ...] = ()
 
     def figure(self, name: str) -> Iterator[FigureImage]:
         if name in self.figures:
@@ -172,6 +174,8 @@ def curves(material: Material) -> Iterator[Block]:
 
 def speedups(material: Material) -> Iterator[Block]:
     """To the baseline's final loss and, if the study named one, to its target."""
+    if material.horizons:
+        yield tables.data_efficiency(material.view, material.horizons)
     target = material.view.study["analysis"].get("target")
     for goal in (None, *([] if target is None else [float(target)])):
         yield from tables.speedup(material.view, target=goal)

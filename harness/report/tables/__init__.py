@@ -2,7 +2,7 @@
 
 from harness.report.tables.evidence import certificate, looks, pairing, statistics_table
 from harness.report.tables.machine import counters, dead_experts, median_tokens_per_s, speed
-from harness.report.tables.measures import changes, measures, speedup
+from harness.report.tables.measures import changes, data_efficiency, measures, speedup
 from harness.report.tables.results import failures, outcomes, outcomes_in_words, results, targets
 from harness.report.tables.search import chosen, ledger, search_failures
 from harness.report.tables.settings import flatten, routes, settings, write_value
@@ -12,6 +12,7 @@ __all__ = [
     "changes",
     "chosen",
     "counters",
+    "data_efficiency",
     "dead_experts",
     "failures",
     "flatten",

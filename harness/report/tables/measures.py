@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from harness.report import numbers
 from harness.report.blocks import Paragraph, Table, left, right, table
+from harness.report.horizons import HorizonSpeedup
 from harness.report.measures import MEASURES, Estimate, Measure, change, estimate
 from harness.report.speedups import Speedup, hardware, speedups
 from harness.report.view import StudyView
@@ -102,6 +103,31 @@ def _speedup_row(item: Speedup) -> tuple[str, ...]:
     )
 
 
+def data_efficiency(view: StudyView, found: Sequence[HorizonSpeedup]) -> Table:
+    """The speed-up in data, from several lengths of the baseline."""
+    rows = []
+    for item in found:
+        result = item.result
+        if result is None or result.speedup is None:
+            below = "it lies below what any amount of data would reach" if result else ""
+            rows.append((item.variant, numbers.MISSING, numbers.MISSING, item.why_not or below))
+            continue
+        ends = (result.low, result.high)
+        interval = "" if None in ends else f" [{result.low:.2f}, {result.high:.2f}]"
+        remark = f"beyond the longest {view.baseline}: extrapolated" if result.extrapolated else ""
+        misfit = f"{result.law.residual:.4f}"
+        rows.append((item.variant, f"{result.speedup:.2f}{interval}", misfit, remark))
+    return table(
+        "Speed-up in data",
+        [*left("variant"), *right("speed-up", "misfit (nats)"), *left("remark")],
+        rows,
+        note=f"How many times as much data {view.baseline} needs for the same final loss, from its "
+        "own law, loss = a tokens^−b + c, through fully decayed runs of several lengths, with its "
+        f"{view.percent} interval (jackknife over seeds). This estimate is not biased by the "
+        "schedule; prefer it to the crossings below.",
+    )
+
+
 def write_ratio(found: TargetSpeedup | None) -> str:
     """`1.31 [1.24, 1.38]`, `at least 1.24` or `at most 0.98`, which are one-sided bounds."""
     if found is None:
@@ -132,5 +158,5 @@ def _speedup_note(view: StudyView, *, target: float | None) -> str:
         "at least. Time is steps times the steady-state time of a step, on "
         f"{hardware(view)}. Caution: a crossing inside one run is biased. While the learning rate "
         "decays the loss falls faster than from one finished run to a longer one, which pulls the "
-        "ratio towards 1. The unbiased estimate needs the baseline at four or more lengths."
+        "ratio towards 1. An unbiased estimate needs the baseline at four or more lengths of a run."
     )

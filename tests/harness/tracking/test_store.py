@@ -47,7 +47,7 @@ def test_writing_again_sends_nothing(eventful_study: StudyFolder, stored: Any) -
     write_text(eventful_study.report_folder / "index.html", "a page")
     tracker = Tracker(eventful_study)
     tracker.sync()
-    tracker._client = ReadOnly(tracker._client)  # type: ignore[assignment]
+    tracker._client = ReadOnly(tracker._client)
     tracker.sync()
 
 
