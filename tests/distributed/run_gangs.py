@@ -17,7 +17,11 @@ from typing import Any
 
 os.environ["DS_ACCELERATOR"] = "cpu"  # read at the import, as in the backend
 
-import deepspeed  # noqa: F401
+# Imported late by DistributedDataParallel, Accelerate and DeepSpeed: in every worker, but for this.
+import deepspeed.module_inject.auto_ep_layer
+import deepspeed.runtime.superoffload.superoffload_stage3  # noqa: F401
+import torch._dynamo  # noqa: F401
+import transformers.integrations  # noqa: F401
 
 import harness.backends.ddp
 import harness.backends.deepspeed
