@@ -19,7 +19,7 @@ from harness.report.blocks import (
     Verdict,
     VerdictWord,
 )
-from harness.report.sections import Material, sections
+from harness.report.sections import Material
 
 TEMPLATES = Path(__file__).parent
 VERDICT_SIGNS: dict[VerdictWord, str] = {
@@ -44,7 +44,7 @@ def html(material: Material) -> str:
     environment.globals["data_uri"] = _data_uri
     return environment.get_template("page.html").render(
         view=material.view,
-        sections=sections(material),
+        sections=material.sections,
         style=(TEMPLATES / "page.css").read_text(encoding="utf-8"),
         signs=VERDICT_SIGNS,
     )
@@ -57,7 +57,7 @@ def _data_uri(image: FigureImage) -> str:
 
 def markdown(material: Material) -> str:
     lines = [f"# {_plain(material.view.name)}", ""]
-    for section in sections(material):
+    for section in material.sections:
         lines += [f"## {section.title}", "", *_write(section)]
     return "\n".join(lines).rstrip() + "\n"
 

@@ -13,8 +13,8 @@ from rich.text import Text
 from harness.analysis import Analysis
 from harness.compare import VERDICT_STYLES
 from harness.report import numbers, tables
+from harness.report.answer import seeds_to_settle
 from harness.report.rows import why_no_analysis
-from harness.report.sections import seeds_to_settle
 from harness.report.tuned import not_tuned
 from harness.report.view import StudyView, load_view
 from harness.results import StudyFolder

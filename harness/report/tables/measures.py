@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from harness.report import numbers
-from harness.report.blocks import Paragraph, Table, left, right, table
+from harness.report.blocks import Paragraph, Table, left, right, table, wide
 from harness.report.horizons import HorizonSpeedup
 from harness.report.measures import MEASURES, Estimate, Measure, change, estimate
 from harness.report.speedups import Speedup, hardware, speedups
@@ -79,7 +79,7 @@ def speedup(view: StudyView, *, target: float | None = None) -> Iterator[Table |
         return
     goal = f"the final loss of {view.baseline}" if target is None else f"a loss of {target:g}"
     columns = [*left("variant"), *right("speed-up in steps and tokens", "in training time")]
-    columns += [*right("arrived", "median steps", "median tokens"), *left("remark")]
+    columns += [*right("arrived", "median steps", "median tokens"), wide("remark")]
     yield table(
         f"Speed-up to {goal}",
         columns,
@@ -119,7 +119,7 @@ def data_efficiency(view: StudyView, found: Sequence[HorizonSpeedup]) -> Table:
         rows.append((item.variant, f"{result.speedup:.2f}{interval}", misfit, remark))
     return table(
         "Speed-up in data",
-        [*left("variant"), *right("speed-up", "misfit (nats)"), *left("remark")],
+        [*left("variant"), *right("speed-up", "misfit (nats)"), wide("remark")],
         rows,
         note=f"How many times as much data {view.baseline} needs for the same final loss, from its "
         "own law, loss = a tokens^−b + c, through fully decayed runs of several lengths, with its "
