@@ -26,12 +26,16 @@ NINETEEN = {"adamw": {"kind": "adamw", "lr": 0.004}} | {
 }
 
 
-def test_every_figure_of_an_eventful_study_is_drawn(eventful_study: StudyFolder) -> None:
+def test_every_figure_of_an_eventful_study_is_drawn_and_the_style_of_others_left_alone(
+    eventful_study: StudyFolder,
+) -> None:
     analyse_study(eventful_study)
+    before = mpl.rcParams["font.size"]
     images = draw_all(load_view(eventful_study))
     assert set(images) == set(FIGURES) - ONLY_FOR_MANY_VARIANTS - ONLY_AFTER_A_SEARCH - {"heatmap"}
     assert all(image.png.startswith(b"\x89PNG") for image in images.values())
     assert all(image.caption.endswith((".", ")")) for image in images.values())
+    assert mpl.rcParams["font.size"] == before
 
 
 def test_nothing_is_drawn_where_nothing_was_trained(made_up_study: Write) -> None:
@@ -59,12 +63,6 @@ def test_of_nineteen_variants_the_best_have_colours_and_the_others_are_grey(
     assert drawing is not None
     shown = [axes for axes in drawing.figure.axes if axes.get_visible()]
     assert len(shown) == 18, "every variant has a picture of its own"
-
-
-def test_drawing_leaves_the_style_of_others_alone(made_up_study: Write) -> None:
-    before = mpl.rcParams["font.size"]
-    draw_all(load_view(made_up_study(seeds=(0, 1), every=60)))
-    assert mpl.rcParams["font.size"] == before
 
 
 def test_importing_loads_neither_matplotlib_nor_mlflow_and_drawing_no_pyplot() -> None:

@@ -9,7 +9,10 @@ import pytest
 from rich.console import Console
 
 from harness.report import analyse_study, page, render_terminal
-from harness.report.figures import draw_all
+from harness.report.figures.canvas import style
+from harness.report.figures.heatmap import heatmap
+from harness.report.figures.sensitivity import sensitivity
+from harness.report.figures.tuning import tuning_curves
 from harness.report.output import gather
 from harness.report.rows import results_rows, why_no_analysis
 from harness.report.tables import chosen, ledger, search_failures
@@ -116,8 +119,24 @@ def test_the_ledger_counts_what_was_lost(made_up_search: Write) -> None:
 
 def test_every_figure_of_a_search_is_drawn(made_up_search: Write) -> None:
     folder = made_up_search(spaces=GRID, tuning={"trials": 6, "searcher": "grid"}, every=60)
-    images = draw_all(load_view(folder))
-    assert {"sensitivity", "heatmap", "tuning_curves"} <= set(images)
+    view = load_view(folder)
+    with style():
+        drawn = [draw(view) for draw in (sensitivity, heatmap, tuning_curves)]
+    assert None not in drawn
+    panels = [len(drawing.figure.axes) for drawing in drawn if drawing]
+    assert panels == [2, 2, 1], "a panel for each variant, one picture for all curves"
+
+
+def test_points_of_a_random_search_are_a_map_of_points(made_up_search: Write) -> None:
+    view = load_view(made_up_search(every=60))
+    with style():
+        drawing = heatmap(view)
+        rates = sensitivity(view)
+    assert drawing is not None
+    assert drawing.figure.axes[0].get_title(loc="left") == "muon", "adamw has one setting only"
+    assert rates is not None
+    titles = [axes.get_title(loc="left") for axes in rates.figure.axes if axes.get_visible()]
+    assert titles == ["adamw: lr", "muon: lr", "muon: aux_lr"]
 
 
 def test_a_search_under_way_has_a_page_without_results(made_up_search: Write) -> None:
