@@ -95,26 +95,32 @@ def estimate(view: StudyView, variant: str, measure: Measure) -> Estimate | None
 
 
 def change(view: StudyView, variant: str, measure: Measure) -> Estimate | None:
-    """The difference from the baseline as a share of the baseline's mean, with a t interval.
+    """The variant's mean over the baseline's, minus 1, with a t interval.
 
-    Paired or not as the comparison was. The baseline's mean is taken as known: its own noise is
-    small against it. For perplexity it is `exp(difference of losses) - 1`.
+    Paired or not as the comparison was. The noise of both means counts: with `R = mean(x) /
+    mean(y)` the interval is that of the mean of `x - R y`, over `mean(y)` (delta method, Cochran,
+    Sampling Techniques, 1977, chapter 6). For perplexity it is `exp(difference of losses) - 1`.
     """
     comparison = view.comparison(variant)
     own, base = (_values(trials, measure) for trials in view.compared(variant))
     if comparison is None or not own or not base:
         return None
-    test = (paired_t if comparison["paired"] else welch_t)(own, base)
-    interval = test.interval(level=view.level)
-    low, high = (None, None) if interval is None else (interval.low, interval.high)
+    compare = paired_t if comparison["paired"] else welch_t
     if measure.exponential:
-        ends = [None if end is None else perplexity(end) - 1.0 for end in (low, high)]
-        return Estimate(mean=perplexity(test.estimate) - 1.0, low=ends[0], high=ends[1])
+        test = compare(own, base)
+        interval = test.interval(level=view.level)
+        ends = (None, None) if interval is None else (interval.low, interval.high)
+        low, high = (None if end is None else perplexity(end) - 1.0 for end in ends)
+        return Estimate(mean=perplexity(test.estimate) - 1.0, low=low, high=high)
     scale = sum(base) / len(base)
     if not scale > 0.0:
         return None
-    ends = [None if end is None else end / scale for end in (low, high)]
-    return Estimate(mean=test.estimate / scale, low=ends[0], high=ends[1])
+    ratio = sum(own) / len(own) / scale
+    interval = compare(own, [ratio * value for value in base]).interval(level=view.level)
+    if interval is None:
+        return Estimate(mean=ratio - 1.0)
+    half = (interval.high - interval.low) / 2.0 / scale
+    return Estimate(mean=ratio - 1.0, low=ratio - 1.0 - half, high=ratio - 1.0 + half)
 
 
 def shown_values(trials: Sequence[TrialView], measure: Measure) -> list[float]:
