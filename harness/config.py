@@ -104,7 +104,10 @@ class ResourcesConfig(Section):
         default=0, description="0: CPU with gloo; 1: one CUDA device with NCCL"
     )
     max_concurrent_trials: int | None = Field(
-        default=None, ge=1, description="trials at the same time; none: as many as fit"
+        default=None,
+        ge=1,
+        description="trials at the same time; none: as many as fit at the start (give a number "
+        "for a cluster that grows on demand)",
     )
 
 

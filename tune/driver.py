@@ -20,6 +20,8 @@ os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
 os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "1000000")
 os.environ.setdefault("TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S", "0")
 os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+# Ray starts its workers at nice 15: whatever else runs would then be in every step time.
+os.environ.setdefault("RAY_worker_niceness", "0")
 
 import ray
 from ray import tune as ray_tune
@@ -73,8 +75,21 @@ def connect(address: str | None) -> Cluster:
             f"no Ray cluster answers at {address or os.environ.get('RAY_ADDRESS')!r} ({error}): "
             "start one with `ray start --head`, or leave out --address and unset RAY_ADDRESS"
         ) from None
+    return cluster()
+
+
+def cluster() -> Cluster:
+    """What the connected Ray has now."""
     resources = ray.cluster_resources()
     return Cluster(cpus=resources.get("CPU", 0.0), gpus=resources.get("GPU", 0.0))
+
+
+def fitting(spec: TrialSpec, cluster: Cluster) -> int:
+    """Gangs that fit at once, at least one."""
+    fit = cluster.cpus // (spec.workers * spec.cpus_per_worker)
+    if spec.gpus_per_worker:
+        fit = min(fit, cluster.gpus // spec.workers)
+    return max(1, int(fit))
 
 
 def check_fits(spec: TrialSpec, cluster: Cluster) -> None:
@@ -127,7 +142,6 @@ def run_round(
     *,
     folder: StudyFolder,
     dataset: TokenDataset,
-    cluster: Cluster,
     observers: Sequence[Observer],
 ) -> None:
     """Searches one round of the study's tuning, or what is left of it.
@@ -153,17 +167,12 @@ def run_round(
             variants=search.variants,
             finished=finished_reports(folder, search.journal.events(), current),
         )
-    resources = study.resources
-    # A searcher must not be asked before it has been told: never more trials than can run at once.
-    fitting = int(cluster.cpus // (resources.workers * resources.cpus_per_worker))
-    if resources.gpus_per_worker:
-        fitting = min(fitting, int(cluster.gpus // resources.workers))
     some_spec = trial_spec(study, study.variants[0], 0, dataset.manifest.sha256)
     _fit(
         some_spec,
         Recorder(folder, [search, *observers]),
         param_space={},
-        max_concurrent_trials=min(resources.max_concurrent_trials or fitting, fitting),
+        max_concurrent_trials=study.resources.max_concurrent_trials,
         search_alg=search,
         scheduler=scheduler,
         num_samples=-1,
@@ -171,9 +180,19 @@ def run_round(
 
 
 def _fit(
-    gang_of: TrialSpec, recorder: Recorder, *, param_space: dict[str, Any], **tune_options: Any
+    gang_of: TrialSpec,
+    recorder: Recorder,
+    *,
+    param_space: dict[str, Any],
+    max_concurrent_trials: int | None,
+    **tune_options: Any,
 ) -> None:
-    """Runs Ray Tune with gangs of the shape that `gang_of` needs."""
+    """Runs Ray Tune with gangs of the shape that `gang_of` needs.
+
+    Never more trials at once than fit: Ray starts the trials that wait for room in any order, while
+    whole pairs should come first, and a searcher must not be asked before it has been told. Whoever
+    has a cluster that grows on demand sets the number.
+    """
     bundle = {"CPU": gang_of.cpus_per_worker, "GPU": gang_of.gpus_per_worker}
     trainable = ray_tune.with_resources(
         TrialTrainable, ray_tune.PlacementGroupFactory([{}] + [bundle] * gang_of.workers)
@@ -183,7 +202,10 @@ def _fit(
         ray_tune.Tuner(
             trainable,
             param_space=param_space,
-            tune_config=ray_tune.TuneConfig(**{"reuse_actors": True, **tune_options}),
+            tune_config=ray_tune.TuneConfig(
+                max_concurrent_trials=max_concurrent_trials or fitting(gang_of, cluster()),
+                **{"reuse_actors": True, **tune_options},
+            ),
             run_config=ray_tune.RunConfig(
                 storage_path=scratch,
                 verbose=0,

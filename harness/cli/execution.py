@@ -20,7 +20,6 @@ from harness.study import Plan, expand, load_plan, settled
 
 if TYPE_CHECKING:
     from harness.tuning.rounds import Round
-    from tune.driver import Cluster
 
 TRAINED_AGAIN = ("failed", "out_of_memory")
 
@@ -39,7 +38,7 @@ class Execution:
     ) -> None:
         self.study, self.folder, self.dataset = study, folder, dataset
         self.console, self.address = console, address
-        self._cluster: Cluster | None = None
+        self._environment: threading.Thread | None = None  # set once Ray is there
 
     def tune(self) -> None:
         """Searches, round after round, until every variant's settings are chosen."""
@@ -130,16 +129,13 @@ class Execution:
         ) as progress:
             from tune.driver import run_round
 
-            cluster = self._connect(
-                next(iter(expand(study, self.dataset.manifest.sha256).values()))
-            )
+            self._connect(next(iter(expand(study, self.dataset.manifest.sha256).values())))
             with self._told_of_interruption(progress):
                 run_round(
                     study,
                     current,
                     folder=self.folder,
                     dataset=self.dataset,
-                    cluster=cluster,
                     observers=[progress],
                 )
 
@@ -149,18 +145,16 @@ class Execution:
             f"{self.study.resources.workers} worker(s) each"
         )
 
-    def _connect(self, spec: TrialSpec) -> Cluster:
+    def _connect(self, spec: TrialSpec) -> None:
         """Joins or starts Ray once, checks that a gang fits, and notes the environment."""
         from tune.driver import check_fits, connect
 
-        if self._cluster is None:
-            self._cluster = connect(self.address)
-            check_fits(spec, self._cluster)
+        if self._environment is None:
+            check_fits(spec, connect(self.address))
             self._environment = threading.Thread(
                 target=_write_environment, args=(self.folder,), daemon=True
             )
             self._environment.start()
-        return self._cluster
 
     @contextmanager
     def _told_of_interruption(self, progress: Progress) -> Iterator[None]:
@@ -173,6 +167,7 @@ class Execution:
                 soft_wrap=True,
             )
             raise
+        assert self._environment is not None, "Ray is connected before the first trial"
         self._environment.join()
 
 

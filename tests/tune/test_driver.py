@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,16 +12,6 @@ from harness.results import Outcome, Report, StudyFolder
 from harness.study import expand, load_study, trial_spec
 from tune.driver import run_trials
 from tune.gang import Gang, GangFailure
-
-
-@pytest.fixture(scope="module", autouse=True)
-def local_ray() -> Iterator[None]:
-    """Four logical CPUs, so that gangs of two fit whatever the machine."""
-    import ray
-
-    ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False, logging_level="error")
-    yield
-    ray.shutdown()
 
 
 class Listener:

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,16 +18,7 @@ from harness.results import StudyFolder
 from harness.study import freeze, load_plan, load_study, make_plan
 from harness.tuning import Tuning, load
 from harness.tuning.rounds import next_round
-from tune.driver import Cluster, run_round
-
-
-@pytest.fixture(scope="module", autouse=True)
-def local_ray() -> Iterator[None]:
-    import ray
-
-    ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False, logging_level="error")
-    yield
-    ray.shutdown()
+from tune.driver import run_round
 
 
 def search(study_file: Path, runs: Path, *overrides: str) -> tuple[Study, StudyFolder, Tuning]:
@@ -43,7 +33,6 @@ def search(study_file: Path, runs: Path, *overrides: str) -> tuple[Study, StudyF
             current,
             folder=folder,
             dataset=dataset,
-            cluster=Cluster(cpus=4, gpus=0),
             observers=[],
         )
     tuning = load(folder)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -106,17 +105,3 @@ def test_ctrl_c_keeps_finished_trials_and_the_next_run_goes_on(
     run(*arguments)
     assert len(finished()) == 6
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
-
-
-def test_a_killed_driver_loses_nothing(study_file: Path, tmp_path: Path) -> None:
-    runs = tmp_path / "runs"
-    arguments = ("run", study_file, "--runs-dir", runs, "--set", "training.steps=60")
-    process = subprocess.Popen(optbench(*arguments), stdout=subprocess.DEVNULL)
-    finished = lambda: list(runs.glob("tiny/trials/*/outcome.json"))  # noqa: E731
-    _wait_until(lambda: len(finished()) >= 1, at_most_s=300)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
-    kept = {path: path.read_bytes() for path in finished()}
-    run(*arguments)
-    assert len(finished()) == 6
-    assert {path: path.read_bytes() for path in kept} == kept
