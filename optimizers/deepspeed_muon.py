@@ -81,7 +81,7 @@ def build(
     """DeepSpeed's Muon and torch's AdamW in one object."""
     auxiliary = {
         "use_muon": False,
-        "lr": spec.lr / 10 if spec.aux_lr is None else spec.aux_lr,
+        "lr": spec.auxiliary_lr,
         "betas": (spec.aux_beta1, spec.aux_beta2),
         "eps": spec.aux_epsilon,
     }

@@ -8,20 +8,17 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from optimizers.coefficients import SCHEDULES, find_schedule
-from optimizers.routing import MatrixSplit, RouteRule
-from optimizers.spec import DtypeChoice, FormChoice, OptimizerSpec
+from optimizers.muon_family import MuonFamilySpec
+from optimizers.routing import MatrixSplit
+from optimizers.spec import DtypeChoice, FormChoice
 
 Scale = Literal["original", "match_rms", "spectral", "none"]
 
-# The seed study runs its auxiliary AdamW at a tenth of Muon's rate.
-_AUXILIARY_LR_RATIO = 0.1
 
-
-class MuonSpec(OptimizerSpec):
+class MuonSpec(MuonFamilySpec):
     """Muon (Jordan 2024) for matrices, AdamW for embeddings, head, norms, biases and the router."""
 
     kind: Literal["muon"] = "muon"
-    momentum: float = Field(default=0.95, ge=0.0, lt=1.0, description="Decay mu of the momentum.")
     momentum_kind: Literal["ema", "heavy_ball"] = Field(
         default="ema",
         description="ema: M <- mu M + (1 - mu) G. heavy_ball: M <- mu M + G (the same direction).",
@@ -38,11 +35,6 @@ class MuonSpec(OptimizerSpec):
         description="Factor on an (m, n) update: original sqrt(max(1, m/n)), match_rms "
         "0.2 sqrt(max(m, n)), spectral sqrt(m/n), none 1.",
     )
-    weight_decay: float = Field(
-        default=0.1,
-        ge=0.0,
-        description="Decoupled decay of the matrices per unit of learning rate.",
-    )
     ns_dtype: DtypeChoice = Field(
         default="auto", description="Dtype of the Newton-Schulz products; auto asks the hardware."
     )
@@ -52,10 +44,6 @@ class MuonSpec(OptimizerSpec):
     batch_invariant: bool = Field(
         default=False,
         description="Orthogonalise matrices one by one: the same bits under any sharding, slow.",
-    )
-    include_router: bool = Field(default=False, description="Give the MoE router to Muon as well.")
-    routes: tuple[RouteRule, ...] = Field(
-        default=(), description="Rules tried before the default ones; each must match something."
     )
     splits: tuple[MatrixSplit, ...] | None = Field(
         default=None,
@@ -72,27 +60,11 @@ class MuonSpec(OptimizerSpec):
         description="How workers share the work when each holds whole matrices: replicated (each "
         "computes all), owner (each computes its share), auto.",
     )
-    aux_lr: float | None = Field(
-        default=None,
-        gt=0.0,
-        description="Learning rate of the AdamW part; default a tenth of lr, as in the seed study.",
-    )
-    aux_beta1: float = Field(default=0.9, ge=0.0, lt=1.0, description="AdamW part: beta1.")
-    aux_beta2: float = Field(default=0.95, ge=0.0, lt=1.0, description="AdamW part: beta2.")
-    aux_epsilon: float = Field(default=1e-8, gt=0.0, description="AdamW part: epsilon.")
-    aux_weight_decay: float = Field(
-        default=0.1, ge=0.0, description="AdamW part: decoupled weight decay of its matrices."
-    )
 
     @model_validator(mode="after")
     def _schedule_is_long_enough(self) -> MuonSpec:
         find_schedule(self.schedule).steps(self.num_steps)
         return self
-
-    @property
-    def auxiliary_lr(self) -> float:
-        """The AdamW part's learning rate, with the default resolved."""
-        return self.lr * _AUXILIARY_LR_RATIO if self.aux_lr is None else self.aux_lr
 
 
 def update_scale(scale: Scale, *, outputs: int, inputs: int) -> float:

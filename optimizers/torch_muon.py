@@ -82,7 +82,7 @@ def build(
 ) -> TorchMuon:
     """`torch.optim.Muon` and AdamW in one object."""
     options = adamw_options(
-        lr=spec.lr / 10 if spec.aux_lr is None else spec.aux_lr,
+        lr=spec.auxiliary_lr,
         weight_decay=spec.aux_weight_decay,
         beta1=spec.aux_beta1,
         beta2=spec.aux_beta2,
