@@ -21,6 +21,7 @@ from harness.report.blocks import (
     Section,
 )
 from harness.report.horizons import HorizonSpeedup
+from harness.report.tuned import settings_in_force
 from harness.report.view import StudyView, TrialView
 
 
@@ -170,7 +171,7 @@ def _routes(view: StudyView) -> Iterator[Block]:
 
 
 def _settings_of(view: StudyView, variant: str) -> dict[str, Any]:
-    values = {k: v for k, v in view.settings(variant).items() if k != "name"}
+    values = settings_in_force(view, variant)
     if values.get("schedule") is None:
         values["schedule"] = view.study["training"].get("schedule")
     return values

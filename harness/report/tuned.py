@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from harness.report.view import StudyView
 
@@ -95,3 +96,16 @@ def losses_of_search(view: StudyView) -> dict[str, list[float]]:
         for name, scores in ended.items()
         if scores
     }
+
+
+def settings_in_force(view: StudyView, variant: str) -> dict[str, Any]:
+    """The variant's table as it is confirmed; what a search still has to choose is missing."""
+    settings = {k: v for k, v in view.settings(variant).items() if k != "name"}
+    searched = settings.get("space") or {}
+    specs = [trial.spec for trial in view.of(variant) if trial.spec]
+    if searched and specs:
+        settings["optimizer"] = specs[0]["optimizer"]
+    elif searched:
+        own = settings["optimizer"].items()
+        settings["optimizer"] = {key: value for key, value in own if key not in searched}
+    return settings

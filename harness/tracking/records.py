@@ -16,10 +16,10 @@ from typing import Any, Literal
 
 from harness.report.rows import perplexity
 from harness.report.tables import flatten, write_value
-from harness.report.tuned import not_tuned
+from harness.report.tuned import not_tuned, settings_in_force
 from harness.report.view import OUTCOMES, StudyView, TrialView
 from harness.results import Report
-from harness.tracking.summaries import FINAL_LOSS, summary_settings, summary_values
+from harness.tracking.summaries import FINAL_LOSS, summary_values
 
 Status = Literal["RUNNING", "FINISHED", "FAILED", "KILLED"]
 
@@ -127,7 +127,7 @@ def variant_record(view: StudyView, variant: str) -> RunRecord:
         role=f"variant/{variant}",
         name=f"{variant} (summary)",
         parent=STUDY_ROLE,
-        params=_params(summary_settings(view, variant)),
+        params=_params(settings_in_force(view, variant)),
         tags=tags,
         groups=(_group({**known, "finished_trials": float(view.finished)}, step=view.finished),),
         marker="finished_trials",

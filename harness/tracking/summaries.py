@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 from harness.report.measures import MEASURES, change
 from harness.report.rows import perplexity
@@ -27,22 +26,6 @@ def summary_values(view: StudyView, variant: str) -> dict[str, float]:
     }
     # A perplexity may be too large for a float; the store takes finite numbers only.
     return {key: v for key, v in values.items() if v is not None and math.isfinite(v)}
-
-
-def summary_settings(view: StudyView, variant: str) -> dict[str, Any]:
-    """The variant's table; what a search chooses is missing until it was confirmed.
-
-    A param cannot be written twice, so nothing stands there that may still change.
-    """
-    settings = {k: v for k, v in view.settings(variant).items() if k != "name"}
-    searched = settings.get("space") or {}
-    specs = [trial.spec for trial in view.of(variant) if trial.spec]
-    if searched and specs:
-        settings["optimizer"] = specs[0]["optimizer"]
-    elif searched:
-        own = settings["optimizer"].items()
-        settings["optimizer"] = {key: value for key, value in own if key not in searched}
-    return settings
 
 
 def _analysed(view: StudyView, variant: str) -> dict[str, float | None]:

@@ -15,6 +15,7 @@ from harness.report.figures import FIGURES, draw_all
 from harness.report.figures.canvas import HIGHLIGHTED, looks, style
 from harness.report.figures.losses import difference_panels
 from harness.report.figures.router import final_router_load
+from harness.report.figures.sensitivity import sensitivity
 from harness.report.view import load_view
 from harness.results import StudyFolder
 
@@ -63,6 +64,34 @@ def test_of_nineteen_variants_the_best_have_colours_and_the_others_are_grey(
     assert drawing is not None
     shown = [axes for axes in drawing.figure.axes if axes.get_visible()]
     assert len(shown) == 18, "every variant has a picture of its own"
+
+
+@pytest.mark.parametrize(
+    ("slope", "expected"),
+    [
+        (0.1, {"o": [0.01], "x": [0.08]}),
+        # The best is not at an edge: the rate beyond it was tried and diverged.
+        (-0.1, {"x": [0.08]}),
+    ],
+)
+def test_a_best_rate_at_the_edge_is_ringed_and_a_divergence_ticked(
+    made_up_study: Write, slope: float, expected: dict[str, list[float]]
+) -> None:
+    rates = {f"muon-{lr}": {"kind": "muon", "lr": lr} for lr in (0.01, 0.02, 0.04, 0.08)}
+    folder = made_up_study(
+        variants={"adamw": {"kind": "adamw", "lr": 0.004}, **rates},
+        effects={name: slope * index for index, name in enumerate(rates)},
+        diverged={("muon-0.08", 1): 60},
+        every=60,
+    )
+    with style():
+        drawing = sensitivity(load_view(folder))
+    assert drawing is not None
+    (axes,) = (axes for axes in drawing.figure.axes if axes.get_visible())
+    points = {str(line.get_marker()): np.asarray(line.get_xdata()) for line in axes.lines}
+    assert {m: x.tolist() for m, x in points.items() if x.size == 1} == expected
+    curve = next(line for line in axes.lines if np.asarray(line.get_xdata()).size == 3)
+    assert np.asarray(curve.get_xdata()).tolist() == [0.01, 0.02, 0.04], "none for the lost one"
 
 
 def test_importing_loads_neither_matplotlib_nor_mlflow_and_drawing_no_pyplot() -> None:

@@ -10,11 +10,11 @@ import pytest
 from harness.journal import Journal, Suggested
 from harness.report import analyse_study
 from harness.report.speedups import speedups
-from harness.report.tuned import shrinkages
+from harness.report.tuned import settings_in_force, shrinkages
 from harness.report.view import load_view
 from harness.results import StudyFolder
 from harness.tracking.records import note, records, variant_record
-from harness.tracking.summaries import summary_settings, summary_values
+from harness.tracking.summaries import summary_values
 
 Write = Callable[..., StudyFolder]
 
@@ -62,7 +62,7 @@ def test_the_search_is_told_with_its_luck_and_its_price(made_up_search: Write) -
 
 def test_what_a_search_may_still_choose_is_not_written_yet(made_up_search: Write) -> None:
     under_way = load_view(made_up_search(tuning={"trials": 2}, unchosen=True))
-    optimizer = summary_settings(under_way, "muon")["optimizer"]
+    optimizer = settings_in_force(under_way, "muon")["optimizer"]
     assert "lr" not in optimizer
     assert optimizer["kind"] == "muon"
     assert "0 of 0" not in note(under_way)
@@ -70,7 +70,7 @@ def test_what_a_search_may_still_choose_is_not_written_yet(made_up_search: Write
     assert view.tuning is not None
     chosen = view.tuning.variants["muon"].chosen
     assert chosen is not None
-    assert summary_settings(view, "muon")["optimizer"]["lr"] == chosen.point["lr"]
+    assert settings_in_force(view, "muon")["optimizer"]["lr"] == chosen.point["lr"]
 
 
 def test_every_training_run_of_a_search_is_one_run(made_up_search: Write) -> None:
