@@ -25,6 +25,7 @@ from pydantic import (
 
 from harness.analysis_settings import AnalysisSettings
 from harness.data import DataConfig
+from harness.stats.arrays import NEAR_THE_END
 from harness.tuning_settings import Dimension, Point, TuningSettings, searcher_mistake
 from models import AnyModel, resolve_size
 from optimizers import REGISTRY, DeepSpeedMuonSpec, LearningRateSchedule, OptimizerSpec
@@ -252,7 +253,21 @@ def _disagreements(study: Study) -> list[str]:
             f"training.batch_size: {training.batch_size} is not a multiple of workers x "
             f"accumulation_steps ({workers} x {training.accumulation_steps}): try {nearest}"
         )
+    if study.analysis.margin_speedup_percent is not None:
+        mistakes += _too_few_evaluations(training)
     return [*mistakes, *_peers_out_of_place(study), *_unfair_tuning(study)]
+
+
+def _too_few_evaluations(training: TrainingConfig) -> Iterator[str]:
+    """A margin in percent of speed is converted by the baseline's slope near the end."""
+    steps, every = training.steps, training.evaluation_every
+    begin = steps * (1.0 - NEAR_THE_END)
+    if sum(step >= begin for step in {*range(0, steps, every), steps}) < 2:
+        yield (
+            "analysis.margin_speedup_percent: needs two evaluations in the last "
+            f"{NEAR_THE_END:.0%} of {steps} steps, to read the slope of the loss there: lower "
+            f"training.evaluation_every ({every}) or state margin_nats"
+        )
 
 
 def _unfair_tuning(study: Study) -> Iterator[str]:

@@ -48,6 +48,7 @@ def _walk(loc: tuple[int | str, ...], model: type[BaseModel]) -> tuple[list[str]
     path: list[str] = []
     here: list[type[BaseModel]] = [model]
     known: list[str] = list(model.model_fields)
+    in_mapping = False
     for part in loc:
         if isinstance(part, int):
             path.append(str(part))
@@ -58,13 +59,14 @@ def _walk(loc: tuple[int | str, ...], model: type[BaseModel]) -> tuple[list[str]
             known = list(here[0].model_fields)
             continue
         path.append(part)
+        if in_mapping:
+            # A key of the user's own, such as a setting in a search space.
+            in_mapping = False
+            continue
         known = sorted({name for m in here for name in m.model_fields})
-        here = [
-            inner
-            for m in here
-            if part in m.model_fields
-            for inner in models_in(m.model_fields[part].annotation)
-        ]
+        annotations = [m.model_fields[part].annotation for m in here if part in m.model_fields]
+        in_mapping = any(typing.get_origin(annotation) is dict for annotation in annotations)
+        here = [inner for annotation in annotations for inner in models_in(annotation)]
     return path, known
 
 

@@ -11,6 +11,9 @@ from numpy.typing import ArrayLike, NDArray
 
 FloatArray = NDArray[np.float64]
 
+NEAR_THE_END = 0.2
+"""The slope is read over the last fifth of a run: long enough to average the evaluation noise."""
+
 MINIMUM_SEEDS = 3
 """Two seeds give one degree of freedom: a t interval 13 standard errors wide (12.7 at 95 %)."""
 

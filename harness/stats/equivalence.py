@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike
 from scipy import stats
 
 from harness.stats.arrays import (
+    NEAR_THE_END,
     as_float,
     is_constant,
     one_side_may_be_constant,
@@ -17,9 +18,6 @@ from harness.stats.arrays import (
 )
 
 Design = Literal["paired", "welch", "pooled"]
-
-NEAR_THE_END = 0.2
-"""The slope is read over the last fifth of a run: long enough to average the evaluation noise."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

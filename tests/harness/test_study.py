@@ -135,3 +135,12 @@ def test_a_plan_that_was_edited_by_hand_is_refused(study_file: Path, tmp_path: P
     folder.plan_path.write_text(json.dumps(values))
     with pytest.raises(UserError, match="changed after it was written"):
         load_plan(folder)
+
+
+def test_a_margin_of_speed_needs_evaluations_near_the_end(
+    edited_study: Callable[..., Path],
+) -> None:
+    margin = ('baseline = "adamw"', 'baseline = "adamw"\nmargin_speedup_percent = 5')
+    with pytest.raises(UserError, match=r"analysis\.margin_speedup_percent.*evaluation_every"):
+        load_study(edited_study(margin))
+    load_study(edited_study(margin, ("evaluation_every = 3", "evaluation_every = 1")))

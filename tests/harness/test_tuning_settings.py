@@ -98,6 +98,7 @@ def refuse(path: Path) -> str:
         ("tuning = [100]", "", "needs at least one seed that chooses"),
         ("trials = 8", 'trials = 8\nscope = "x"', "unknown key"),
         (MUON_LR, "", "space.lrr"),
+        ("low = 0.002, high", "lo = 0.002, high", "did you mean `low`?"),
         ("grace_fraction = 0.5", "grace_fraction = 0.25", "greater than or equal to 0.5"),
         ("reduction_factor = 2.0", "reduction_factor = 4.0", "less than or equal to 2"),
         ("grace_fraction = 0.5", 'scope = "study"', "falls faster early"),
