@@ -104,8 +104,9 @@ def test_the_margin_in_percent_follows_from_the_baselines_curve(made_up_study: W
     assert analysis.margin == pytest.approx(0.05 * 120 * abs(slope), rel=0.8)
 
 
-def test_too_few_evaluations_for_a_margin_in_percent_are_said(made_up_study: Write) -> None:
-    folder = made_up_study(every=120, analysis={"margin_speedup_percent": 5})
+def test_a_baseline_without_a_curve_for_a_margin_in_percent_is_said(made_up_study: Write) -> None:
+    crashed = {("adamw", seed): "out of luck" for seed in range(5)}
+    folder = made_up_study(failed=crashed, analysis={"margin_speedup_percent": 5})
     with pytest.raises(UserError, match=r"analysis\.margin_speedup_percent"):
         analyse_study(folder)
 
