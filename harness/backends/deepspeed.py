@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from harness.backends.accelerator import open_accelerator, reset_accelerate, sum_over_workers
+from harness.backends.accelerator import AcceleratorBackend, open_accelerator
 from harness.backends.protocol import MakeOptimizer, WorkerContext
 from harness.config import TrialSpec
 from models import ModelOutput
@@ -22,13 +22,15 @@ from optimizers import DeepSpeedMuonSpec, Fragment, NamedOptimizer
 from optimizers.deepspeed_muon import DeepSpeedMuon
 
 
-class DeepSpeedBackend:
+class DeepSpeedBackend(AcceleratorBackend):
     """One DeepSpeed engine around the model and the one optimizer.
 
     DeepSpeed's clipping acts on the raw gradient here, because our optimizer orthogonalises after
     it. It would clip the orthogonalised update of DeepSpeed's own Muon, for which a study's
     `clip_norm` must be 0 therefore.
     """
+
+    name = "deepspeed"
 
     def __init__(self, spec: TrialSpec, context: WorkerContext) -> None:
         if spec.gpus_per_worker == 0:
@@ -40,10 +42,7 @@ class DeepSpeedBackend:
         self._globals = _snapshot_of_groups()
         self.stage, self.clip_norm = spec.training.zero_stage, spec.training.clip_norm
         plugin = DeepSpeedPlugin(hf_ds_config=deepspeed_config(spec))
-        self.accelerator = open_accelerator(spec, context, deepspeed_plugin=plugin)
-        self.device: torch.device = self.accelerator.device
-        self.rank: int = self.accelerator.process_index
-        self.num_workers: int = self.accelerator.num_processes
+        super().__init__(spec, open_accelerator(spec, context, deepspeed_plugin=plugin))
 
     def prepare(self, model: nn.Module, make_optimizer: MakeOptimizer) -> NamedOptimizer:
         model.to(self.device)
@@ -53,6 +52,7 @@ class DeepSpeedBackend:
         if isinstance(self.optimizer, DeepSpeedMuon):
             stepped = self.optimizer.hand_over()  # DeepSpeed knows its own Muon by its class
         self.engine, _ = self.accelerator.prepare(model, stepped)
+        self.module = self.engine
         names = {id(parameter): name for name, parameter in named}
         fragments = list(locate_fragments(self.engine.optimizer, names, self.stage, self.rank))
         # From stage 1 on DeepSpeed skips a step with a non-finite gradient itself.
@@ -64,7 +64,7 @@ class DeepSpeedBackend:
 
     def micro_step(self, tokens_BT: Tensor, targets_BT: Tensor, *, last: bool) -> ModelOutput:
         self.engine.set_gradient_accumulation_boundary(last)
-        output: ModelOutput = self.engine(tokens_BT, targets_BT)
+        output = self._forward(tokens_BT, targets_BT)
         # DeepSpeed divides by the number of micro-batches.
         self.engine.backward(output.loss)
         if not last:
@@ -80,24 +80,9 @@ class DeepSpeedBackend:
         norm = self.engine.get_global_grad_norm()
         return torch.as_tensor(float("nan") if norm is None else norm, dtype=torch.float32)
 
-    @torch.no_grad()
-    def evaluate(self, tokens_BT: Tensor, targets_BT: Tensor) -> ModelOutput:
-        output: ModelOutput = self.engine(tokens_BT, targets_BT)
-        return output
-
-    def sum_over_workers(self, values: Tensor) -> Tensor:
-        return sum_over_workers(values)
-
     def describe(self) -> dict[str, Any]:
-        return {
-            "backend": "deepspeed",
-            "zero_stage": self.stage,
-            "gradient_clipping": self.clip_norm,
-            "distributed_type": self.accelerator.distributed_type.value,
-            "num_workers": self.num_workers,
-            "device": str(self.device),
-            "threads": torch.get_num_threads(),
-        }
+        inside = {"zero_stage": self.stage, "gradient_clipping": self.clip_norm}
+        return {**super().describe(), **inside}
 
     def close(self) -> None:
         from deepspeed.comm import comm
@@ -105,8 +90,8 @@ class DeepSpeedBackend:
 
         if hasattr(self, "engine"):
             self.engine.destroy()
-        self.accelerator.free_memory()
-        reset_accelerate()
+            del self.engine
+        super().close()
         # DeepSpeed would go on with handles on process groups that are gone.
         comm.cdb = None
         vars(groups).update(self._globals)

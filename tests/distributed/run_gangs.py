@@ -12,6 +12,7 @@ import multiprocessing
 import os
 import socket
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,9 @@ os.environ["DS_ACCELERATOR"] = "cpu"  # read at the import, as in the backend
 import deepspeed.module_inject.auto_ep_layer
 import deepspeed.runtime.superoffload.superoffload_stage3  # noqa: F401
 import torch._dynamo  # noqa: F401
+import torch.distributed as dist
 import transformers.integrations  # noqa: F401
+from torch.nn.parallel import DistributedDataParallel
 
 import harness.backends.ddp
 import harness.backends.deepspeed
@@ -57,6 +60,17 @@ def run_worker(request: dict[str, Any], ports: list[int], rank: int) -> None:
             (Path(request["folder"]) / f"{index}.json").write_text(found)
 
 
+def destroy_alone(destroy: Callable[..., None]) -> Callable[..., None]:
+    """Refuses to end a process group that a module still uses: see `AcceleratorBackend.close`."""
+
+    def checked(*arguments: Any) -> None:
+        users = [x for x in gc.get_objects() if isinstance(x, DistributedDataParallel)]
+        assert not users, "the process group would end later, with its last user, and may deadlock"
+        destroy(*arguments)
+
+    return checked
+
+
 def free_ports(count: int) -> list[int]:
     probes = [socket.socket() for _ in range(count)]
     for probe in probes:
@@ -71,6 +85,7 @@ def main() -> None:
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # DeepSpeed prints lines of its own
     gc.freeze()  # Accelerate collects garbage after every trial: not among all that was imported
+    dist.destroy_process_group = destroy_alone(dist.destroy_process_group)
     fork = multiprocessing.get_context("fork")
     for line in sys.stdin:
         request = json.loads(line)
