@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -185,13 +185,23 @@ def _write_environment(folder: StudyFolder) -> None:
     write_json(folder.environment_path, collect())
 
 
-def conclude(folder: StudyFolder, console: Console, tracking_uri: str | None) -> None:
-    """From the files to the analysis, MLflow and the report."""
+def conclude(
+    folder: StudyFolder,
+    console: Console,
+    tracking_uri: str | None,
+    *,
+    horizons: Sequence[StudyFolder] = (),
+) -> None:
+    """From the files to the analysis, MLflow and the report.
+
+    Args:
+        horizons: studies of the same baseline at other lengths, see `harness.report.build`.
+    """
     from harness import report
     from harness.tracking import Tracker, TrackingUnavailable
 
     analysis = report.analyse_study(folder)
-    page = report.build(folder)
+    page = report.build(folder, horizons=horizons)
     console.print(report.render_terminal(folder, analysis))
     try:
         Tracker(folder, tracking_uri).sync()

@@ -250,14 +250,29 @@ def _named_folder(study: str, runs_dir: Path) -> StudyFolder:
 def report(
     study: Annotated[str, typer.Argument(help="a study file, or the name of a study")],
     runs_dir: RunsDirOption = DEFAULT_RUNS_DIR,
-    tracking_uri: Annotated[str | None, typer.Option(envvar="MLFLOW_TRACKING_URI")] = None,
+    horizon: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="another study of the same baseline at another length (give three or more, each "
+            "with its own --horizon): adds the speed-up in data, which one length cannot show "
+            "without bias"
+        ),
+    ] = None,
+    tracking_uri: Annotated[
+        str | None,
+        typer.Option(
+            envvar="MLFLOW_TRACKING_URI",
+            help="an MLflow server; default: sqlite in the runs folder",
+        ),
+    ] = None,
 ) -> None:
     """Rebuild analysis, tables, figures and MLflow runs of a study from its files."""
     from harness.cli.execution import conclude
 
     folder = _named_folder(study, runs_dir)
+    horizons = [_named_folder(name, runs_dir) for name in horizon or ()]
     with folder.locked() if folder.path.exists() else _no_study(folder):
-        conclude(folder, Console(), tracking_uri)
+        conclude(folder, Console(), tracking_uri, horizons=horizons)
 
 
 def _no_study(folder: StudyFolder) -> Any:

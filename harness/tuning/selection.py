@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from harness.stats.power import pooled_sd
+import numpy as np
+
 from harness.tuning.records import Configuration
 from harness.tuning_settings import Border, Choice, Space
 
@@ -32,13 +33,19 @@ def best_of(configurations: Sequence[Configuration]) -> Configuration | None:
 
 
 def score_sd(configurations: Sequence[Configuration]) -> float | None:
-    """Standard deviation of a score, the mean over tuning seeds; None with one seed.
+    """Standard deviation of a score, the mean over the tuning seeds; None with one seed.
 
-    Pooled over the configurations, divided by the square root of the number of seeds.
+    From the residuals of configurations and seeds, `r_ij = x_ij - mean_i - mean_j + mean`: what a
+    seed adds to every configuration alike does not decide between them. Their mean square has
+    `(C - 1)(S - 1)` degrees of freedom and is divided by the number of seeds `S`.
     """
-    groups = [list(c.losses.values()) for c in configurations if c.score is not None]
-    several = [group for group in groups if len(group) > 1]
-    return pooled_sd(several) / math.sqrt(len(several[0])) if several else None
+    rows = [list(c.losses.values()) for c in configurations if c.score is not None]
+    if len(rows) < 2 or len(rows[0]) < 2:
+        return None
+    losses = np.array(rows)  # (C, S)
+    residuals = losses - losses.mean(axis=1, keepdims=True) - losses.mean(axis=0) + losses.mean()
+    freedom = (losses.shape[0] - 1) * (losses.shape[1] - 1)
+    return math.sqrt(float((residuals**2).sum()) / freedom / losses.shape[1])
 
 
 def find_edges(

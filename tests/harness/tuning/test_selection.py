@@ -71,20 +71,27 @@ def test_a_whole_number_is_at_the_edge_only_when_it_is_the_border() -> None:
     assert edges({"n": steps}, tried(0, 2.0, n=11)) == set()
 
 
+def on_seeds(index: int, *losses: float) -> Configuration:
+    return Configuration(
+        index=index,
+        round=0,
+        point={},
+        keys=dict.fromkeys(range(len(losses)), "k"),
+        outcome="completed",
+        losses=dict(enumerate(losses)),
+        score=sum(losses) / len(losses),
+    )
+
+
 def test_the_noise_of_a_score_is_that_of_a_mean_over_seeds() -> None:
-    pairs = [(1.0, 1.2), (2.0, 2.4)]
-    configurations = [
-        Configuration(
-            index=i,
-            round=0,
-            point={},
-            keys={0: "a", 1: "b"},
-            outcome="completed",
-            losses=dict(enumerate(pair)),
-            score=sum(pair) / 2,
-        )
-        for i, pair in enumerate(pairs)
-    ]
-    pooled = math.sqrt((0.02 + 0.08) / 2)
-    assert score_sd(configurations) == pytest.approx(pooled / math.sqrt(2))
+    sd = score_sd([on_seeds(0, 1.0, 1.2), on_seeds(1, 2.0, 2.4)])
+    # Residuals of 0.05 in all four cells, one degree of freedom, two seeds.
+    assert sd == pytest.approx(math.sqrt(4 * 0.05**2 / 1 / 2))
     assert score_sd([tried(0, 1.0), tried(1, 2.0)]) is None
+    assert score_sd([on_seeds(0, 1.0, 1.2)]) is None
+
+
+def test_the_luck_of_a_seed_that_all_configurations_share_is_no_noise() -> None:
+    calm = [on_seeds(i, 1.0 + i, 1.1 + i + 0.01 * i) for i in range(3)]
+    shifted = [on_seeds(i, 1.0 + i, 6.1 + i + 0.01 * i) for i in range(3)]
+    assert score_sd(shifted) == pytest.approx(score_sd(calm))
