@@ -1,0 +1,48 @@
+"""The study files and what their READMEs tell people to run."""
+
+from __future__ import annotations
+
+import re
+import runpy
+import shlex
+from pathlib import Path
+
+import pytest
+
+from harness.study import load_study
+
+STUDIES = Path(__file__).parents[1] / "studies"
+READMES = sorted(STUDIES.glob("*/README.md"))
+
+
+@pytest.mark.parametrize("path", sorted(STUDIES.glob("*.toml")), ids=lambda path: path.stem)
+def test_a_study_file_is_valid_and_named_like_its_file(path: Path) -> None:
+    study = load_study(path)
+    assert study.name == path.stem
+    assert study.question.endswith("?")
+
+
+def commands() -> list[str]:
+    blocks = [
+        block
+        for readme in READMES
+        for block in re.findall(r"```\n(.*?)```", readme.read_text(encoding="utf-8"), re.DOTALL)
+    ]
+    lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
+    return [line for line in lines if line.startswith("optbench run")]
+
+
+@pytest.mark.parametrize("command", commands())
+def test_a_command_of_a_readme_names_a_valid_study(command: str) -> None:
+    words = shlex.split(command)
+    overrides = [words[i + 1] for i, word in enumerate(words) if word == "--set"]
+    load_study(STUDIES.parent / words[2], overrides)
+
+
+def test_what_is_published_is_the_report_without_its_figures() -> None:
+    sections = runpy.run_path(str(STUDIES / "publish.py"))["sections"]
+    report = (
+        "# x\n\n## Verdict\n\n- **better**: a\n\n## Results\n\n| a |\n\n"
+        "![Every seed](seed_strip.png)\n\n*Every seed.* One mark a seed.\n\n## Training curves\n"
+    )
+    assert sections(report) == "## What came out\n\n- **better**: a\n\n### Results\n\n| a |"
