@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import traceback
 from collections.abc import Generator
 from typing import Any
@@ -27,7 +28,12 @@ class Worker:
 
     def __init__(self) -> None:
         self._training: Generator[Any, None, Any] | None = None
-        import harness.loop  # noqa: F401 (the heavy imports, once, while the gang starts)
+        # The heavy imports, once, while the gang starts. What they made lives as long as the
+        # worker: frozen, it is not searched by the garbage collections at the end of every trial.
+        import harness.backends.ddp
+        import harness.loop  # noqa: F401
+
+        gc.freeze()
 
     def address(self) -> tuple[str, int]:
         """Where the other workers reach this one, with a port that is free now."""
