@@ -58,7 +58,7 @@ class Execution:
         plan = load_plan(self.folder)
         for names in plan.twins():
             self.console.print(f"{twins_sentence(names)}.", soft_wrap=True)
-        for wanted in self._wanted(plan):
+        for wanted in wanted_keys(self.study, plan, self.folder):
             missing = {}
             for key in wanted:
                 outcome = self.folder.trial(key).outcome()
@@ -68,22 +68,6 @@ class Execution:
                 self._train(missing, plan)
             else:
                 self.console.print(f"All {len(wanted)} trials are done: nothing to train.")
-
-    def _wanted(self, plan: Plan) -> Iterator[list[str]]:
-        """Keys of the trials up to each look; after a look, only variants that are not decided."""
-        looks, seeds = self.study.analysis.looks, self.study.seeds.confirmation
-        wanted = {variant.name: (looks or (None,))[0] for variant in self.study.variants}
-        while wanted:
-            yield list(
-                dict.fromkeys(
-                    trial.key
-                    for trial in plan.trials
-                    if trial.phase == "confirmation"
-                    and trial.variant in wanted
-                    and trial.seed in seeds[: wanted[trial.variant]]
-                )
-            )
-            wanted = _wanted_after_look(self.folder) if looks else {}
 
     def _train(self, missing: Mapping[str, TrialSpec], plan: Plan) -> None:
         labels = {
@@ -169,6 +153,26 @@ class Execution:
             raise
         assert self._environment is not None, "Ray is connected before the first trial"
         self._environment.join()
+
+
+def wanted_keys(study: Study, plan: Plan, folder: StudyFolder) -> Iterator[list[str]]:
+    """Keys of the trials up to each look; after a look, only those of undecided variants.
+
+    Every list is asked for when the trials of the one before have outcomes.
+    """
+    looks, seeds = study.analysis.looks, study.seeds.confirmation
+    wanted = {variant.name: (looks or (None,))[0] for variant in study.variants}
+    while wanted:
+        yield list(
+            dict.fromkeys(
+                trial.key
+                for trial in plan.trials
+                if trial.phase == "confirmation"
+                and trial.variant in wanted
+                and trial.seed in seeds[: wanted[trial.variant]]
+            )
+        )
+        wanted = _wanted_after_look(folder) if looks else {}
 
 
 def _wanted_after_look(folder: StudyFolder) -> dict[str, int | None]:

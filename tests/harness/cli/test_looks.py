@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from harness.cli.studies import _wanted
+from harness.cli.execution import wanted_keys
 from harness.results import StudyFolder
 from harness.study import expand, freeze, make_plan
 
@@ -30,7 +30,7 @@ def test_a_decided_variant_gets_no_more_seeds(made_up_class: Any, tmp_path: Path
     source.write_text("")
     freeze(folder, plan, source=source)
     rounds = 0
-    for keys in _wanted(study, plan, folder):
+    for keys in wanted_keys(study, plan, folder):
         rounds += 1
         for trial in plan.trials:
             if trial.key in keys and folder.trial(trial.key).outcome() is None:
@@ -51,5 +51,5 @@ def test_a_decided_variant_gets_no_more_seeds(made_up_class: Any, tmp_path: Path
 def test_without_looks_every_trial_is_wanted_once(made_up_class: Any, tmp_path: Path) -> None:
     study = made_up_class().study()
     plan = make_plan(study, DATA)
-    (keys,) = _wanted(study, plan, StudyFolder(tmp_path))
+    (keys,) = wanted_keys(study, plan, StudyFolder(tmp_path))
     assert keys == plan.distinct_keys
