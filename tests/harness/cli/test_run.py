@@ -83,6 +83,11 @@ def _wait_until(condition: Callable[[], bool], *, at_most_s: float) -> None:
         time.sleep(0.1)
 
 
+def _heed_ctrl_c() -> None:
+    """A shell starts its background jobs deaf to Ctrl-C, and their children inherit it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.mark.skipif(not Path("/proc").exists(), reason="looks for processes in /proc")
 def test_ctrl_c_keeps_finished_trials_and_the_next_run_goes_on(
     study_file: Path, tmp_path: Path
@@ -90,7 +95,11 @@ def test_ctrl_c_keeps_finished_trials_and_the_next_run_goes_on(
     runs, before = tmp_path / "runs", _workers()
     arguments = ("run", study_file, "--runs-dir", runs, "--set", "training.steps=60")
     process = subprocess.Popen(
-        optbench(*arguments), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        optbench(*arguments),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        preexec_fn=_heed_ctrl_c,
     )
     finished = lambda: list(runs.glob("tiny/trials/*/outcome.json"))  # noqa: E731
     _wait_until(lambda: len(finished()) >= 1, at_most_s=300)
