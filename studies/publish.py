@@ -9,7 +9,9 @@ table of results of the report; nothing in it is written by hand.
 
 from __future__ import annotations
 
+import re
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -17,15 +19,23 @@ import typer
 
 HERE = Path(__file__).parent
 BEGIN, END = "<!-- from the report: begin -->", "<!-- from the report: end -->"
+USUAL = ("Verdict", "Variants, best first")
 FIGURES = ("forest", "panels", "loss_curves", "sensitivity", "heatmap", "tuning_curves")
 
 
-def sections(report: str) -> str:
-    """Verdicts and results of report.md, without the figures between them."""
-    begin, end = report.index("## Verdict"), report.index("## Training curves")
-    wanted = report[begin:end].replace("## Verdict", "## What came out").replace("\n## ", "\n### ")
-    lines = [line for line in wanted.splitlines() if not line.startswith(("![", "*"))]
-    return "\n".join(lines).strip()
+def sections(report: str, titles: Sequence[str]) -> str:
+    """The sections of report.md with these titles, in this order, without figures."""
+    found: dict[str, list[str]] = {}
+    title = ""
+    for line in report.splitlines():
+        if line.startswith("#"):
+            title = line.lstrip("# ")
+        elif not line.startswith(("![", "*", "<")):
+            found.setdefault(title, []).append(line)
+    if missing := [title for title in titles if title not in found]:
+        raise SystemExit(f"the report has no section {missing}; it has {list(found)}")
+    wanted = [f"### {title}\n\n" + "\n".join(found[title]).strip() for title in titles]
+    return re.sub(r"\n{3,}", "\n\n", "\n\n".join(wanted))
 
 
 def main(
@@ -34,6 +44,9 @@ def main(
     into: Annotated[
         str | None, typer.Option(help="folder under studies/, default: its name")
     ] = None,
+    table: Annotated[
+        list[str] | None, typer.Option(help="title of a section of the report to copy; repeat it")
+    ] = None,
     prefix: Annotated[str, typer.Option(help="before the names of the copied files")] = "",
 ) -> None:
     source, target = runs_dir / study / "report", HERE / (into or study)
@@ -41,8 +54,8 @@ def main(
     text = readme.read_text(encoding="utf-8")
     before, _, rest = text.partition(BEGIN)
     _, _, after = rest.partition(END)
-    table = sections((source / "report.md").read_text(encoding="utf-8"))
-    readme.write_text(f"{before}{BEGIN}\n\n{table}\n\n{END}{after}", encoding="utf-8")
+    results = sections((source / "report.md").read_text(encoding="utf-8"), table or USUAL)
+    readme.write_text(f"{before}{BEGIN}\n\n{results}\n\n{END}{after}", encoding="utf-8")
     shutil.copy(source / "results.csv", target / f"{prefix}results.csv")
     for name in FIGURES:
         if (source / f"{name}.png").exists():

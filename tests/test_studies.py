@@ -41,8 +41,15 @@ def test_a_command_of_a_readme_names_a_valid_study(command: str) -> None:
 
 def test_what_is_published_is_the_report_without_its_figures() -> None:
     sections = runpy.run_path(str(STUDIES / "publish.py"))["sections"]
-    report = (
-        "# x\n\n## Verdict\n\n- **better**: a\n\n## Results\n\n| a |\n\n"
-        "![Every seed](seed_strip.png)\n\n*Every seed.* One mark a seed.\n\n## Training curves\n"
+    report = "\n\n".join(
+        [
+            "# x\n\n## Verdict\n\n- **better**: a",
+            "## Results\n\n### Variants, best first\n\n| a |",
+            "![Every seed](seed_strip.png)\n\n*Every seed.* One mark a seed.",
+            "## Training curves\n\nb",
+        ]
     )
-    assert sections(report) == "## What came out\n\n- **better**: a\n\n### Results\n\n| a |"
+    published = sections(report, ("Verdict", "Variants, best first"))
+    assert published == "### Verdict\n\n- **better**: a\n\n### Variants, best first\n\n| a |"
+    with pytest.raises(SystemExit, match="Nothing"):
+        sections(report, ("Nothing",))
