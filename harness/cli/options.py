@@ -29,5 +29,11 @@ AmendOption = Annotated[
         help="replace the frozen plan of this study by the changed one; the reason is reported",
     ),
 ]
+TrackingUriOption = Annotated[
+    str | None,
+    typer.Option(
+        envvar="MLFLOW_TRACKING_URI", help="an MLflow server; default: sqlite in the runs folder"
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="print JSON for a script to read")]
 DEFAULT_RUNS_DIR = Path("runs")

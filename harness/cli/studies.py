@@ -20,6 +20,7 @@ from harness.cli.options import (
     RunsDirOption,
     SetOption,
     StudyArgument,
+    TrackingUriOption,
 )
 from harness.errors import UserError
 
@@ -43,15 +44,12 @@ def run(
     ] = None,
     amend: AmendOption = None,
     retry_failed: Annotated[
-        bool, typer.Option("--retry-failed", help="train failed and out-of-memory trials again")
-    ] = False,
-    tracking_uri: Annotated[
-        str | None,
+        bool,
         typer.Option(
-            envvar="MLFLOW_TRACKING_URI",
-            help="an MLflow server; default: sqlite in the runs folder",
+            "--retry-failed", help="train failed and out-of-memory confirmation trials again"
         ),
-    ] = None,
+    ] = False,
+    tracking_uri: TrackingUriOption = None,
 ) -> None:
     """Run a study: train what is missing, decide what is significant, write the report.
 
@@ -258,13 +256,7 @@ def report(
             "without bias"
         ),
     ] = None,
-    tracking_uri: Annotated[
-        str | None,
-        typer.Option(
-            envvar="MLFLOW_TRACKING_URI",
-            help="an MLflow server; default: sqlite in the runs folder",
-        ),
-    ] = None,
+    tracking_uri: TrackingUriOption = None,
 ) -> None:
     """Rebuild analysis, tables, figures and MLflow runs of a study from its files."""
     from harness.cli.execution import conclude
