@@ -51,7 +51,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
-from harness.backends.deepspeed import locate_fragments
+from harness.training.backends.deepspeed import locate_fragments
 from models import ModelConfig, MoETransformer, resolve_size
 from optimizers import (
     DeepSpeedMuonSpec,

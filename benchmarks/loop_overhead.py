@@ -1,4 +1,4 @@
-"""What the training loop costs: `harness.loop.train` against a bare hand-written loop.
+"""What the training loop costs: `harness.training.loop.train` against a bare hand-written loop.
 
     python benchmarks/loop_overhead.py            # one process, all cores
     python benchmarks/loop_overhead.py --json
@@ -19,12 +19,13 @@ from typing import Annotated
 import torch
 import typer
 
-from harness.backends import WorkerContext
-from harness.config import TrialSpec
 from harness.data import BatchSampler, TokenDataset, prepare
-from harness.loop import train
-from harness.metrics import to_tensors
-from harness.study import find_variant, load_study, trial_spec
+from harness.study.load import load_study
+from harness.study.study_file import find_variant
+from harness.study.trial import TrialSpec, trial_spec
+from harness.training.backends.protocol import WorkerContext
+from harness.training.loop import train
+from harness.training.metrics import to_tensors
 from models import MoETransformer, initialize
 from optimizers import build_optimizer, learning_rate_factor
 

@@ -23,10 +23,12 @@ from typing import Annotated
 
 import typer
 
-from harness.config import TrialSpec
 from harness.data import prepare
-from harness.results import Outcome, Report, StudyFolder
-from harness.study import expand, load_study
+from harness.runs.folder import StudyFolder
+from harness.study.load import load_study
+from harness.study.plan import expand
+from harness.training.records import Outcome, Report
+from tune.job import Job
 
 STUDY = Path(__file__).parent.parent / "studies" / "quickstart.toml"
 NOTHING = (
@@ -47,7 +49,7 @@ class Ends:
         self.times: list[float] = []
         self.own_times: list[float] = []
 
-    def trial_started(self, key: str, spec: TrialSpec) -> None: ...
+    def trial_started(self, job: Job) -> None: ...
     def trial_reported(self, key: str, report: Report) -> None: ...
     def trial_ended(self, key: str, outcome: Outcome) -> None:
         assert outcome.outcome == "completed", outcome.reason
@@ -64,11 +66,13 @@ def seconds_per_trial(workers: int, *, trials: int, warm: bool) -> tuple[float, 
         STUDY, [*NOTHING, f"resources.workers={workers}", f"seeds.confirmation={seeds}"]
     )
     dataset = prepare(study.data)
-    specs = expand(study, dataset.manifest.sha256)
     ends = Ends()
     with tempfile.TemporaryDirectory() as folder:
         run_trials(
-            specs,
+            [
+                Job(spec=spec, variants=("adamw",), detail=f"seed {spec.seed}")
+                for spec in expand(study, dataset.manifest.sha256).values()
+            ],
             folder=StudyFolder(Path(folder)),
             dataset_path=dataset.path,
             observers=[ends],
@@ -107,7 +111,7 @@ def main(
     workers: Annotated[int, typer.Option(help="workers of a trial")] = 2,
     as_json: Annotated[bool, typer.Option("--json")] = False,
 ) -> None:
-    from tune.driver import connect
+    from tune.cluster import connect
 
     start = seconds_to_first_step(workers)
     connect(None)

@@ -21,8 +21,9 @@ os.environ.update(
 
 from typer.testing import CliRunner
 
-from harness import schema
-from harness.cli.app import app, register_commands
+import harness.cli.main  # noqa: F401  (registers the commands)
+from harness.cli.app import app
+from harness.study import schema
 
 REFERENCE = Path(__file__).parent / "reference"
 
@@ -35,7 +36,6 @@ def study_file_page() -> str:
 
 
 def commands_page() -> str:
-    register_commands()
     names = [
         str(command.name or command.callback.__name__)
         for command in app.registered_commands

@@ -13,7 +13,6 @@ from models.spec import ModelSpec
 if TYPE_CHECKING:
     from models.accounting import (
         num_active_parameters,
-        num_dead_experts,
         num_parameters,
         training_flops_per_token,
     )
@@ -25,7 +24,6 @@ _NEEDS_TORCH = {
     "ModelOutput": "models.transformer",
     "initialize": "models.initialization",
     "num_active_parameters": "models.accounting",
-    "num_dead_experts": "models.accounting",
     "num_parameters": "models.accounting",
     "parameters_sha256": "models.initialization",
     "training_flops_per_token": "models.accounting",
@@ -43,7 +41,6 @@ __all__ = [
     "build_model",
     "initialize",
     "num_active_parameters",
-    "num_dead_experts",
     "num_parameters",
     "parameters_sha256",
     "resolve_size",

@@ -1,9 +1,6 @@
 """What a model costs: its parameters, and the floating-point operations of a training step."""
 
-import math
-
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from models.config import ModelConfig
 
@@ -46,23 +43,3 @@ def training_flops_per_token(config: ModelConfig, *, vocab_size: int, sequence_l
     scores = 2 * sequence_length * size
     forward = config.num_layers * (attention + feed_forward + scores) + vocab_size * size
     return 3 * 2 * forward
-
-
-def num_dead_experts(router_load: Tensor, *, fraction: float = 0.0) -> Tensor:
-    """How many experts of each layer got no more than a fraction of their even share.
-
-    Args:
-        router_load: (MoE layers, E), as in ModelOutput, averaged over whatever batches and
-            workers the question is about.
-        fraction: of the even share 1 / E; 0 counts only experts without a single token.
-
-    Returns:
-        (MoE layers,) int64.
-
-    Raises:
-        ValueError: fraction is not in [0, 1).
-    """
-    if not 0 <= fraction < 1 or math.isnan(fraction):
-        raise ValueError(f"fraction ({fraction}) must be at least 0 and less than 1")
-    threshold = fraction / router_load.shape[1]
-    return torch.sum(router_load <= threshold, dim=1)

@@ -6,8 +6,14 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
+
+if TYPE_CHECKING:
+    from made_up import MadeUpStudy
+
+    from harness.runs.folder import StudyFolder
 
 # DeepSpeed's compiled operator outlives a run of the tests, and belongs to this environment.
 os.environ.setdefault("TORCH_EXTENSIONS_DIR", str(Path(sys.prefix) / "torch_extensions"))
@@ -123,3 +129,43 @@ def searched_file(study_file: Path) -> Path:
     path = study_file.with_name("searched.toml")
     path.write_text(f"{first}{SEARCHED}\n[[variants]]{second}\n[[variants]]{third}")
     return path
+
+
+@pytest.fixture
+def made_up_study(tmp_path: Path) -> Callable[..., StudyFolder]:
+    """Writes a folder with made-up results below `tmp_path / "runs"`; see `MadeUpStudy`."""
+
+    from made_up import MadeUpStudy
+
+    def write(**changes: Any) -> StudyFolder:
+        return MadeUpStudy(**changes).write(tmp_path / "runs")
+
+    return write
+
+
+@pytest.fixture
+def made_up_class() -> type[MadeUpStudy]:
+    """The class itself, for tests that train one trial again."""
+    from made_up import MadeUpStudy
+
+    return MadeUpStudy
+
+
+@pytest.fixture
+def made_up_search(tmp_path: Path) -> Callable[..., StudyFolder]:
+    """Writes the folder of a study that searched; see `MadeUpSearch`."""
+
+    from made_up import MadeUpSearch
+
+    def write(**changes: Any) -> StudyFolder:
+        return MadeUpSearch(**changes).write(tmp_path / "runs")
+
+    return write
+
+
+@pytest.fixture
+def eventful_study(made_up_study: Callable[..., StudyFolder]) -> StudyFolder:
+    """Five variants, of which one lost a seed to divergence and one to a crash."""
+    from made_up import EVENTFUL
+
+    return made_up_study(**EVENTFUL)

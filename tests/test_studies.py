@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.study import load_study
+from harness.study.load import load_study
 
 STUDIES = Path(__file__).parents[1] / "studies"
 READMES = sorted(STUDIES.glob("*/README.md"))

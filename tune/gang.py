@@ -9,9 +9,6 @@ from typing import Any
 
 import ray
 
-# A worker that is asked to stop answers within one training interval or is killed.
-STOP_TIMEOUT_S = 5.0
-
 Answer = dict[str, Any]
 
 
@@ -30,8 +27,8 @@ class Worker:
         self._training: Generator[Any, None, Any] | None = None
         # The heavy imports, once, while the gang starts. What they made lives as long as the
         # worker: frozen, it is not searched by the garbage collections at the end of every trial.
-        import harness.backends.ddp
-        import harness.loop  # noqa: F401
+        import harness.training.backends.ddp
+        import harness.training.loop  # noqa: F401
 
         gc.freeze()
 
@@ -44,9 +41,9 @@ class Worker:
             return ray.util.get_node_ip_address(), int(probe.getsockname()[1])
 
     def start(self, spec: dict[str, Any], context: dict[str, Any]) -> None:
-        from harness.backends import WorkerContext
-        from harness.config import TrialSpec
-        from harness.loop import train
+        from harness.study.trial import TrialSpec
+        from harness.training.backends.protocol import WorkerContext
+        from harness.training.loop import train
 
         self.stop()
         self._training = train(TrialSpec.model_validate(spec), WorkerContext(**context))
@@ -123,21 +120,16 @@ class Gang:
         answers: list[Answer] = self._get([worker.advance.remote() for worker in self.workers])
         return answers[0]
 
-    def stop(self) -> None:
-        self._get([worker.stop.remote() for worker in self.workers], timeout_s=STOP_TIMEOUT_S)
-
     def kill(self) -> None:
         for worker in self.workers:
             ray.kill(worker)
 
-    def _get(self, references: list[Any], timeout_s: float | None = None) -> list[Any]:
+    def _get(self, references: list[Any]) -> list[Any]:
         """All answers in order; the first failure ends the wait for the others."""
         pending, order = list(references), {ref: i for i, ref in enumerate(references)}
         answers: list[Any] = [None] * len(references)
         while pending:
-            ready, pending = ray.wait(pending, num_returns=1, timeout=timeout_s)
-            if not ready:
-                raise GangFailure("failed", f"a worker did not answer within {timeout_s} s")
+            ready, pending = ray.wait(pending, num_returns=1)
             index = order[ready[0]]
             try:
                 answer = ray.get(ready[0])

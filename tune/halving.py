@@ -9,8 +9,8 @@ from typing import Any
 
 from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, TrialScheduler
 
-from harness.results import Report
-from harness.tuning_settings import AshaSettings
+from harness.study.settings import AshaSettings
+from harness.training.records import Report
 from tune.trainable import LOSS, STEP
 
 

@@ -1,4 +1,4 @@
-"""The searcher that Ray Tune asks for configurations: equal budgets, journaled, resumable."""
+"""The searcher that Ray Tune asks for configurations: equal budgets, logged, resumable."""
 
 from __future__ import annotations
 
@@ -7,88 +7,23 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from ray.tune.search import Searcher
 
-from harness.config import Study, TrialSpec, VariantConfig
 from harness.errors import UserError
-from harness.journal import Ended, Event, Journal, Suggested
-from harness.results import Outcome, Report, StudyFolder
-from harness.study import tuning_spec
-from harness.tuning.points import draw_points
-from harness.tuning.rounds import Round
-from harness.tuning.summary import worst_outcome
-from harness.tuning_settings import Choice, Grid, Int, LogUniform, Point, Space, TuningSettings
-
-LOSS = "loss"
-# Optuna's own default is 10 random points before the estimator starts; a small budget would never
-# leave them, so at most half of it is random.
-TPE_RANDOM_POINTS = 10
-
-
-class PointSource(Protocol):
-    """Where one variant's points come from in one round."""
-
-    def ask(self, name: str) -> Point: ...
-    def tell(self, name: str, loss: float) -> None: ...
-
-
-class Listed:
-    """Points that need no results of earlier ones."""
-
-    def __init__(self, points: Sequence[Point]) -> None:
-        self.left = deque(points)
-
-    def ask(self, name: str) -> Point:
-        return self.left.popleft()
-
-    def tell(self, name: str, loss: float) -> None:
-        """Nothing to learn."""
-
-
-class Tpe:
-    """Optuna's tree-structured Parzen estimator, through Ray Tune's `OptunaSearch`."""
-
-    def __init__(
-        self, space: Space, *, trials: int, seed: int, earlier: Sequence[tuple[Point, float]]
-    ) -> None:
-        import optuna
-        from ray.tune.search.optuna import OptunaSearch
-
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
-        sampler = optuna.samplers.TPESampler(
-            seed=seed, n_startup_trials=min(TPE_RANDOM_POINTS, max(1, trials // 2))
-        )
-        self.search = OptunaSearch(
-            space=_distributions(space), metric=LOSS, mode="min", sampler=sampler
-        )
-        for point, loss in earlier:
-            self.search.add_evaluated_point(point, loss)
-
-    def ask(self, name: str) -> Point:
-        return dict(self.search.suggest(name) or {})
-
-    def tell(self, name: str, loss: float) -> None:
-        self.search.on_trial_complete(name, {LOSS: loss})
-
-
-def _distributions(space: Space) -> dict[str, Any]:
-    from optuna.distributions import (
-        CategoricalDistribution,
-        FloatDistribution,
-        IntDistribution,
-    )
-
-    def distribution(dimension: Any) -> Any:
-        if isinstance(dimension, Choice | Grid):
-            return CategoricalDistribution(dimension.values)
-        if isinstance(dimension, Int):
-            return IntDistribution(dimension.low, dimension.high)
-        logarithmic = isinstance(dimension, LogUniform)
-        return FloatDistribution(dimension.low, dimension.high, log=logarithmic)
-
-    return {name: distribution(dimension) for name, dimension in space.items()}
+from harness.runs.folder import StudyFolder
+from harness.runs.search_log import Ended, Event, SearchLog, Suggested
+from harness.study.search_space import (
+    Point,
+)
+from harness.study.settings import TuningSettings
+from harness.study.study_file import Study, VariantConfig
+from harness.study.trial import tuning_spec
+from harness.training.records import Outcome, Report, worst_outcome
+from tune.job import Job
+from tune.rounds import Round
+from tune.samplers import Listed, PointSource, Tpe, draw_points
 
 
 @dataclass
@@ -99,10 +34,10 @@ class Open:
     waiting: set[str]
 
 
-class JournaledSearch(Searcher):  # type: ignore[misc]
+class LoggedSearch(Searcher):  # type: ignore[misc]
     """Hands out one configuration of each variant after another, each on every tuning seed.
 
-    All that happens is in the journal. A search that was interrupted replays it: the point sources
+    All that happens is in the log. A search that was interrupted replays it: the point sources
     are asked and told the same in the same order, so they are in the same state, and then the
     configurations that had not ended are trained first.
 
@@ -124,12 +59,12 @@ class JournaledSearch(Searcher):  # type: ignore[misc]
         self.data_sha256, self.dataset_path = data_sha256, dataset_path
         self.worst_loss = worst_loss
         self.variants = {variant.name: variant for variant in study.variants}
-        self.journal = Journal(folder.path)
+        self.log = SearchLog(folder.path)
         self.open: list[Open] = []
         self.queue: deque[tuple[Suggested, int]] = deque()
-        self.running: set[str] = set()
+        self.jobs: dict[str, Job] = {}  # handed out in this process, by trial_key
         self.suggested = dict.fromkeys(self.variants, 0)
-        self._replay(self.journal.events())
+        self._replay(self.log.events())
 
     # What Ray Tune calls.
 
@@ -142,17 +77,9 @@ class JournaledSearch(Searcher):  # type: ignore[misc]
             key = suggested.keys[seed]
             if self.folder.trial(key).outcome() is not None:
                 self._settle(key)
-            elif key not in self.running:
-                self.running.add(key)
-                spec = self._spec(suggested, seed)
-                return {
-                    "trial": {
-                        "key": key,
-                        "variant": suggested.variant,
-                        "spec": spec.model_dump(mode="json"),
-                        "dataset_path": str(self.dataset_path),
-                    }
-                }
+            elif key not in self.jobs:
+                self.jobs[key] = self._job(suggested, seed)
+                return {"trial": self.jobs[key].config(self.dataset_path)}
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
@@ -160,7 +87,7 @@ class JournaledSearch(Searcher):  # type: ignore[misc]
         """Nothing: outcomes come through `trial_ended`, once they are on disk."""
 
     def save(self, checkpoint_path: str) -> None:
-        """Nothing of value: the journal is the state."""
+        """Nothing of value: the log is the state."""
         Path(checkpoint_path).touch()
 
     def restore(self, checkpoint_path: str) -> None:
@@ -168,14 +95,13 @@ class JournaledSearch(Searcher):  # type: ignore[misc]
 
     # What the driver calls.
 
-    def trial_started(self, key: str, spec: TrialSpec) -> None:
+    def trial_started(self, job: Job) -> None:
         """Known already."""
 
     def trial_reported(self, key: str, report: Report) -> None:
         """Only outcomes count."""
 
     def trial_ended(self, key: str, outcome: Outcome) -> None:
-        self.running.discard(key)
         self._settle(key)
 
     # The course of the search.
@@ -197,7 +123,7 @@ class JournaledSearch(Searcher):  # type: ignore[misc]
         event = Suggested(
             variant=name, round=self.current.index, index=index, point=point, keys=keys
         )
-        self.journal.append(event)
+        self.log.append(event)
         self._enter(event)
         return True
 
@@ -220,7 +146,7 @@ class JournaledSearch(Searcher):  # type: ignore[misc]
         assert word is not None, "a configuration ends when all its runs have"
         losses = [self._told(outcome) for outcome in outcomes if outcome is not None]
         told = math.fsum(losses) / len(losses)
-        self.journal.append(
+        self.log.append(
             Ended(variant=suggested.variant, index=suggested.index, outcome=word, told=told)
         )
         self.sources[suggested.variant].tell(_label(suggested.index), told)
@@ -231,14 +157,16 @@ class JournaledSearch(Searcher):  # type: ignore[misc]
             return outcome.validation_loss
         return self.worst_loss
 
-    def _spec(self, suggested: Suggested, seed: int) -> TrialSpec:
-        return tuning_spec(
+    def _job(self, suggested: Suggested, seed: int) -> Job:
+        variant = suggested.variant
+        spec = tuning_spec(
             self.study,
-            self.variants[suggested.variant],
+            self.variants[variant],
             suggested.point,
             seed=seed,
             data_sha256=self.data_sha256,
         )
+        return Job(spec=spec, variants=(variant,), detail=suggested.detail(seed))
 
     # Where an interrupted search goes on.
 
@@ -266,7 +194,7 @@ class JournaledSearch(Searcher):  # type: ignore[misc]
         point = self.sources[event.variant].ask(_label(event.index))
         if point != event.point:
             raise UserError(
-                f"{self.journal.path} cannot be continued: the searcher now draws {point} where it "
+                f"{self.log.path} cannot be continued: the searcher now draws {point} where it "
                 f"drew {event.point} (another version of a library?): install the versions of "
                 "constraints.txt, or start the study in another --runs-dir"
             )

@@ -18,8 +18,9 @@ def data(
     study_file: StudyArgument, overrides: SetOption = None, as_json: JsonOption = False
 ) -> None:
     """Build the tokens of a study (once) and describe them: counts, vocabulary, leakage."""
-    from harness.data import describe, prepare, render
-    from harness.study import load_study
+    from harness.data import describe, prepare
+    from harness.report.terminal.data import render_data
+    from harness.study.load import load_study
 
     study = load_study(study_file, overrides or ())
     console = Console(stderr=as_json)
@@ -27,7 +28,7 @@ def data(
     if as_json:
         print(json.dumps(describe(dataset), indent=1))
     else:
-        console.print(render(dataset))
+        console.print(render_data(dataset))
 
 
 @app.command()
@@ -38,12 +39,13 @@ def schema(
     as_json: JsonOption = False,
 ) -> None:
     """Every key of a study file, with its type, default, unit and meaning."""
-    from harness.schema import json_schema, render
+    from harness.report.terminal.schema import render_schema
+    from harness.study.schema import json_schema
 
     if as_json:
         print(json.dumps(json_schema(), indent=1))
     else:
-        Console().print(render(section))
+        Console().print(render_schema(section))
 
 
 @app.command()
@@ -60,8 +62,10 @@ def routes(
     optbench routes STUDY --variant muon --set resources.workers=4
     """
     from harness.data import prepare
-    from harness.routes import forecast_routes, render, to_json
-    from harness.study import find_variant, load_study
+    from harness.report.terminal.routes import render_routes
+    from harness.study.load import load_study
+    from harness.study.study_file import find_variant
+    from harness.training.routes import forecast_routes, to_json
 
     study = load_study(study_file, overrides or ())
     console = Console(stderr=as_json)
@@ -77,13 +81,13 @@ def routes(
         print(json.dumps({name: to_json(result) for name, result in results.items()}, indent=1))
         return
     for name, result in results.items():
-        console.print(render(result, f"{name}, {study.resources.workers} worker(s)"))
+        console.print(render_routes(result, f"{name}, {study.resources.workers} worker(s)"))
 
 
 @app.command()
 def doctor(as_json: JsonOption = False) -> None:
     """Check this installation: our packages, the libraries, the hardware."""
-    from harness.doctor import checks
+    from harness.cli.doctor import checks
 
     results = checks()
     if as_json:

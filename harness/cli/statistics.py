@@ -55,8 +55,9 @@ def compare(
 
     optbench compare results.csv --baseline adamw --margin 0.01 --json
     """
-    from harness.compare import compare_file, render
+    from harness.analysis.from_csv import compare_file
     from harness.errors import UserError
+    from harness.report.terminal.analysis import render_analysis
 
     if paired and unpaired:
         raise UserError("--paired and --unpaired contradict each other: give one of them")
@@ -76,7 +77,7 @@ def compare(
     if as_json:
         print(json.dumps(analysis.to_json(), indent=1, allow_nan=False))
     else:
-        Console().print(render(analysis))
+        Console().print(render_analysis(analysis))
 
 
 @app.command()
@@ -103,11 +104,11 @@ def calibrate(
     """
     import numpy as np
 
-    from harness.calibrate import calibrate as run_calibration
-    from harness.calibration_figure import save_figure
-    from harness.calibration_table import render
-    from harness.compare import read_results
-    from harness.winners_curse import winners_curse_demo
+    from harness.analysis.calibration.calibrate import calibrate as run_calibration
+    from harness.analysis.calibration.winners_curse import winners_curse_demo
+    from harness.analysis.from_csv import read_results
+    from harness.report.figures.calibration import save_figure
+    from harness.report.terminal.calibration import render_calibration
 
     rng = np.random.default_rng(seed)
     if winners_curse:
@@ -120,6 +121,6 @@ def calibrate(
     if as_json:
         print(json.dumps(result.to_json(), indent=1, allow_nan=False))
     else:
-        Console().print(render(result))
+        Console().print(render_calibration(result))
     if not result.passed:
         raise typer.Exit(1)

@@ -25,9 +25,9 @@ from harness.cli.options import (
 from harness.errors import UserError
 
 if TYPE_CHECKING:
-    from harness.config import Study
     from harness.data import TokenDataset
-    from harness.results import StudyFolder
+    from harness.runs.folder import StudyFolder
+    from harness.study.study_file import Study
 
 
 @app.command()
@@ -55,22 +55,27 @@ def run(
 
     Run it again at any time: finished trials are kept, and only what is missing is trained.
     """
-    from harness.cli.execution import Execution, conclude
-    from harness.study import freeze, load_study, make_plan
+    from harness.cli.run_study import StudyRun, conclude
+    from harness.runs.plan_file import freeze
+    from harness.study.load import load_study
+    from harness.study.plan import make_plan
+    from tune.capacity import check_fits, this_machine
 
     console = Console()
     study = load_study(study_file, overrides or ())
     if address is None and "RAY_ADDRESS" not in os.environ:
-        _check_this_machine(study)
+        check_fits(study.resources, this_machine())
     dataset = _prepare_data(study, console)
     plan = make_plan(study, dataset.manifest.sha256)
     folder = _folder(runs_dir, study.name)
     with folder.locked():
         freeze(folder, plan, source=study_file, amend=amend)
         _write_context(folder, dataset)
-        driver = Execution(study, folder=folder, dataset=dataset, console=console, address=address)
-        driver.tune()
-        driver.confirm(retry_failed=retry_failed)
+        study_run = StudyRun(
+            study, folder=folder, dataset=dataset, console=console, address=address
+        )
+        study_run.search()
+        study_run.confirm(retry_failed=retry_failed)
         conclude(folder, console, tracking_uri)
 
 
@@ -87,8 +92,11 @@ def plan(
     as_json: JsonOption = False,
 ) -> None:
     """Freeze and show the plan: what is compared, what it costs, what the seeds can show."""
-    from harness.planning import render, summarise
-    from harness.study import freeze, load_study, make_plan
+    from harness.analysis.plan_summary import summarise_plan
+    from harness.report.terminal.plan import render_plan
+    from harness.runs.plan_file import freeze
+    from harness.study.load import load_study
+    from harness.study.plan import make_plan
 
     study = load_study(study_file, overrides or ())
     console = Console(stderr=as_json)
@@ -98,22 +106,11 @@ def plan(
     with folder.locked():
         freeze(folder, frozen, source=study_file, amend=amend)
         _write_context(folder, dataset)
-    summary = summarise(study, frozen, folder, sigma=sigma)
+    summary = summarise_plan(study, frozen, folder, sigma=sigma)
     if as_json:
         print(json.dumps(summary, indent=1, allow_nan=False))
     else:
-        console.print(render(summary))
-
-
-def _check_this_machine(study: Study) -> None:
-    resources = study.resources
-    need, have = resources.workers * resources.cpus_per_worker, os.cpu_count() or 1
-    if need > have:
-        raise UserError(
-            f"resources.workers: one trial needs {resources.workers} workers x "
-            f"{resources.cpus_per_worker} CPU = {need} and this machine has {have}: lower "
-            "resources.workers, or give --address of a Ray cluster"
-        )
+        console.print(render_plan(summary))
 
 
 def _prepare_data(study: Study, console: Console) -> TokenDataset:
@@ -134,13 +131,13 @@ def _check_data(study: Study, dataset: TokenDataset) -> None:
 
 
 def _write_context(folder: StudyFolder, dataset: TokenDataset) -> None:
-    from harness.results import write_json
+    from harness.runs.files import write_json
 
     write_json(folder.path / "data.json", dataset.manifest.model_dump(mode="json"))
 
 
 def _folder(runs_dir: Path, name: str) -> StudyFolder:
-    from harness.results import StudyFolder
+    from harness.runs.folder import StudyFolder
 
     return StudyFolder(runs_dir / name)
 
@@ -171,9 +168,11 @@ def trial(
 
     The reports go to standard output. Nothing is written without --save-to.
     """
-    from harness.backends import WorkerContext
-    from harness.loop import train
-    from harness.study import find_variant, load_study, trial_spec
+    from harness.study.load import load_study
+    from harness.study.study_file import find_variant
+    from harness.study.trial import trial_spec
+    from harness.training.backends.protocol import WorkerContext
+    from harness.training.loop import train
 
     workers = os.environ.get("WORLD_SIZE", "1")
     study = load_study(study_file, [*(overrides or ()), f"resources.workers={workers}"])
@@ -228,18 +227,18 @@ def status(
     as_json: JsonOption = False,
 ) -> None:
     """Show how far a study is, from its files; also while it runs in another terminal."""
-    from harness.cli.standing import render_standing, standing
+    from harness.report.terminal.status import render_status, status_values
+    from harness.runs.snapshot import load_snapshot
 
-    folder = _named_folder(study, runs_dir)
-    now = standing(folder)
+    now = status_values(load_snapshot(_named_folder(study, runs_dir)))
     if as_json:
         print(json.dumps(now, indent=1))
     else:
-        Console().print(render_standing(now))
+        Console().print(render_status(now))
 
 
 def _named_folder(study: str, runs_dir: Path) -> StudyFolder:
-    from harness.study import load_study
+    from harness.study.load import load_study
 
     return _folder(runs_dir, load_study(Path(study)).name if study.endswith(".toml") else study)
 
@@ -259,7 +258,7 @@ def report(
     tracking_uri: TrackingUriOption = None,
 ) -> None:
     """Rebuild analysis, tables, figures and MLflow runs of a study from its files."""
-    from harness.cli.execution import conclude
+    from harness.cli.run_study import conclude
 
     folder = _named_folder(study, runs_dir)
     horizons = [_named_folder(name, runs_dir) for name in horizon or ()]
@@ -277,7 +276,8 @@ def ui(
     port: Annotated[int, typer.Option(help="port on 127.0.0.1")] = 5000,
 ) -> None:
     """Open the MLflow UI on the runs folder, on 127.0.0.1 only. Ctrl-C ends it."""
-    from harness.tracking import ui_command, ui_links
+    from harness.tracking.tracker import ui_command
+    from harness.tracking.ui_views import ui_links
 
     if not (runs_dir / "mlflow.db").exists():
         raise UserError(f"{runs_dir / 'mlflow.db'} does not exist: run a study first")

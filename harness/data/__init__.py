@@ -1,10 +1,10 @@
 """The text that every trial of a study reads: built once, split by document, opened fast."""
 
-from harness.data.batches import BatchHasher, BatchSampler
+from harness.data.batch_order import BatchHasher, BatchSampler
 from harness.data.cache import default_cache_dir, prepare
 from harness.data.config import DataConfig
 from harness.data.dataset import TokenDataset, open_dataset
-from harness.data.describe import describe, render
+from harness.data.describe import describe
 from harness.data.manifest import DataManifest, OverlapManifest, SplitManifest
 
 __all__ = [
@@ -19,5 +19,4 @@ __all__ = [
     "describe",
     "open_dataset",
     "prepare",
-    "render",
 ]

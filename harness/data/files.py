@@ -10,8 +10,8 @@ from functools import partial
 from pathlib import Path
 
 from harness.data.config import DataConfig
-from harness.data.rows import read_rows, texts
 from harness.data.sources import Source, file_entries, list_fingerprint
+from harness.data.streaming import read_rows, texts
 from harness.errors import UserError
 
 _BUILDERS = {

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from harness.data.config import DataConfig
-from harness.data.rows import read_rows, texts
 from harness.data.sources import Source, file_entries, list_fingerprint
+from harness.data.streaming import read_rows, texts
 
 
 def open_source(config: DataConfig) -> Source:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from harness.analysis.stats.intervals import Interval
+
 MISSING = "–"
 
 
@@ -14,11 +16,11 @@ def difference(value: float | None) -> str:
     return MISSING if value is None else f"{value:+.4f}".replace("-", "−")
 
 
-def interval(low: float | None, high: float | None, *, signed: bool = False) -> str:
-    if low is None or high is None:
+def interval(found: Interval | None, *, signed: bool = False) -> str:
+    if found is None:
         return MISSING
     write = difference if signed else loss
-    return f"[{write(low)}, {write(high)}]"
+    return f"[{write(found.low)}, {write(found.high)}]"
 
 
 def probability(value: float | None) -> str:
@@ -62,16 +64,24 @@ def quantity(value: float | None) -> str:
     return f"{value:.4g}".replace("-", "−")
 
 
-def duration(seconds: float | None) -> str:
+def duration(seconds: float | None, *, rough: bool = False) -> str:
+    """`110 ms`, `9.4 s`, `3 min 05 s`, `2 h 10 min`.
+
+    Args:
+        rough: for somebody who waits: whole seconds, and minutes from the first one on.
+    """
     if seconds is None:
         return MISSING
-    if seconds < 1:
+    whole = max(0, round(seconds))
+    if not rough and seconds < 1:
         return f"{1000 * seconds:.0f} ms"
-    if seconds < 120:
+    if not rough and seconds < 120:
         return f"{seconds:.1f} s"
-    if seconds < 7200:
-        return f"{seconds / 60:.1f} min"
-    return f"{seconds / 3600:.1f} h"
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
 def bytes_(value: float | None) -> str:

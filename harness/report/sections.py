@@ -10,28 +10,28 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from harness.analysis.horizon_speedup import HorizonSpeedup
+from harness.analysis.shrinkage import settings_in_force
+from harness.analysis.study_results import StudyResults
 from harness.report import tables
-from harness.report.answer import MANY, answer
-from harness.report.blocks import (
-    Block,
+from harness.report.elements import (
     Details,
+    Element,
     Facts,
     FigureImage,
     Paragraph,
     Section,
 )
-from harness.report.horizons import HorizonSpeedup
-from harness.report.tuned import settings_in_force
-from harness.report.view import StudyView, TrialView
+from harness.report.verdict_section import MANY, verdict_section
+from harness.runs.snapshot import TrialSnapshot
 
 
 @dataclass(frozen=True, kw_only=True)
 class Material:
-    """What a section may use: the study, its figures by name, and why there is no analysis."""
+    """What a section may use: the study with its results, and its figures by name."""
 
-    view: StudyView
+    study: StudyResults
     figures: Mapping[str, FigureImage]
-    analysis_error: str | None = None
     horizons: tuple[HorizonSpeedup, ...] = ()
 
     @cached_property
@@ -48,54 +48,54 @@ class Material:
             yield self.figures[name]
 
 
-def verdict(material: Material) -> Iterator[Block]:
-    yield from answer(material.view, error=material.analysis_error)
+def verdict(material: Material) -> Iterator[Element]:
+    yield from verdict_section(material.study)
 
 
-def results(material: Material) -> Iterator[Block]:
-    if not material.view.confirmation:
+def results(material: Material) -> Iterator[Element]:
+    if not material.study.confirmation:
         return
-    yield tables.results(material.view)
-    targets = tables.targets(material.view)
+    yield tables.results(material.study)
+    targets = tables.targets(material.study)
     if targets:
         yield targets
     yield from material.figure("forest")
     yield from material.figure("seed_strip")
     yield from material.figure("comparison")
-    changes = tables.changes(material.view)
+    changes = tables.changes(material.study)
     if changes:
         yield changes
-    measures = tables.measures(material.view)
-    few = len(material.view.variants) <= MANY
+    measures = tables.measures(material.study)
+    few = len(material.study.variants) <= MANY
     yield measures if few else Details(title=measures.title, blocks=(measures,))
 
 
-def curves(material: Material) -> Iterator[Block]:
+def curves(material: Material) -> Iterator[Element]:
     yield from material.figure("loss_curves")
     yield from material.figure("difference_curves")
     yield from material.figure("difference_panels")
 
 
-def speedups(material: Material) -> Iterator[Block]:
+def speedups(material: Material) -> Iterator[Element]:
     """To the baseline's final loss and, if the study named one, to its target."""
     if material.horizons:
-        yield tables.data_efficiency(material.view, material.horizons)
-    target = material.view.study["analysis"].get("target")
-    for goal in (None, *([] if target is None else [float(target)])):
-        yield from tables.speedup(material.view, target=goal)
+        yield tables.data_efficiency(material.study, material.horizons)
+    target = material.study.settings.analysis.target
+    for goal in (None, *([] if target is None else [target])):
+        yield from tables.speedup(material.study, target=goal)
 
 
-def hyperparameters(material: Material) -> Iterator[Block]:
+def hyperparameters(material: Material) -> Iterator[Element]:
     """The search if there was one, and what the loss does as settings change."""
-    view = material.view
-    chosen = tables.chosen(view)
+    study = material.study
+    chosen = tables.chosen(study)
     figures = [
         image
         for name in ("sensitivity", "heatmap", "tuning_curves")
         for image in material.figure(name)
     ]
-    if chosen and view.tuning is not None:
-        yield Paragraph(text=_about_search(view), tone="note")
+    if chosen and study.search is not None:
+        yield Paragraph(text=_about_search(study), tone="note")
         yield chosen
     elif figures:
         yield Paragraph(
@@ -104,64 +104,65 @@ def hyperparameters(material: Material) -> Iterator[Block]:
             tone="note",
         )
     yield from figures
-    lost = tables.search_failures(view)
+    lost = tables.search_failures(study)
     if lost:
         yield Details(title=f"{lost.title} ({len(lost.rows)})", blocks=(lost,))
 
 
-def _about_search(view: StudyView) -> str:
-    assert view.tuning is not None
-    counts = {len(found.configurations) for found in view.tuning.variants.values()}
+def _about_search(study: StudyResults) -> str:
+    assert study.search is not None
+    counts = {len(found.configurations) for found in study.search.variants.values()}
     each = " to ".join(str(count) for count in sorted({min(counts), max(counts)}))
     choose, measure = (
-        ", ".join(map(str, view.study["seeds"][phase])) for phase in ("tuning", "confirmation")
+        ", ".join(map(str, seeds))
+        for seeds in (study.settings.seeds.tuning, study.settings.seeds.confirmation)
     )
     return (
-        f"A {view.tuning.searcher} search of {each} configurations for each variant. Seeds "
+        f"A {study.search.searcher} search of {each} configurations for each variant. Seeds "
         f"{choose} chose, seeds {measure} measure."
     )
 
 
-def outcomes(material: Material) -> Iterator[Block]:
-    if material.view.confirmation:
-        yield tables.outcomes(material.view)
-        failures = tables.failures(material.view)
+def outcomes(material: Material) -> Iterator[Element]:
+    if material.study.confirmation:
+        yield tables.outcomes(material.study)
+        failures = tables.failures(material.study)
         yield failures or Paragraph(text="Every finished trial completed.", tone="note")
-    ledger = tables.ledger(material.view)
-    if ledger and material.view.tuning is not None:
+    ledger = tables.ledger(material.study)
+    if ledger and material.study.search is not None:
         yield ledger
     elif ledger:
         yield Details(title=ledger.title, blocks=(ledger,))
 
 
-def speed(material: Material) -> Iterator[Block]:
-    if any(trial.completed for trial in material.view.confirmation):
-        yield tables.speed(material.view)
+def speed(material: Material) -> Iterator[Element]:
+    if any(trial.completed for trial in material.study.confirmation):
+        yield tables.speed(material.study)
         yield from material.figure("time_breakdown")
 
 
-def experts(material: Material) -> Iterator[Block]:
+def experts(material: Material) -> Iterator[Element]:
     yield from material.figure("router_load")
-    found = tables.dead_experts(material.view)
+    found = tables.dead_experts(material.study)
     if found:
         yield found
 
 
-def optimizers(material: Material) -> Iterator[Block]:
-    view = material.view
-    counters = tables.counters(view)
+def optimizers(material: Material) -> Iterator[Element]:
+    study = material.study
+    counters = tables.counters(study)
     if counters:
         yield counters
-    folded = tuple(_routes(view))
+    folded = tuple(_routes(study))
     if len(folded) > MANY:
         folded = (Details(title="Settings and routes of every variant", blocks=folded),)
     yield from folded
 
 
-def _routes(view: StudyView) -> Iterator[Block]:
-    for variant in view.variants:
-        blocks = [tables.settings(_settings_of(view, variant), "Settings")]
-        trial = _with_routes(view.of(variant))
+def _routes(study: StudyResults) -> Iterator[Element]:
+    for variant in study.variants:
+        blocks = [tables.settings(_settings_of(study, variant), "Settings")]
+        trial = _with_routes(study.of(variant))
         found = tables.routes(trial) if trial is not None else None
         if found:
             blocks.append(found)
@@ -170,50 +171,52 @@ def _routes(view: StudyView) -> Iterator[Block]:
         )
 
 
-def _settings_of(view: StudyView, variant: str) -> dict[str, Any]:
-    values = settings_in_force(view, variant)
+def _settings_of(study: StudyResults, variant: str) -> dict[str, Any]:
+    values = settings_in_force(study, variant)
     if values.get("schedule") is None:
-        values["schedule"] = view.study["training"].get("schedule")
+        values["schedule"] = study.plan.study["training"].get("schedule")
     return values
 
 
-def _with_routes(trials: tuple[TrialView, ...]) -> TrialView | None:
+def _with_routes(trials: tuple[TrialSnapshot, ...]) -> TrialSnapshot | None:
     return next((t for t in trials if t.outcome is not None and t.outcome.routes), None)
 
 
-def evidence(material: Material) -> Iterator[Block]:
+def evidence(material: Material) -> Iterator[Element]:
     """Tests in full, pairing, and the plan that was fixed before the first trial."""
-    view = material.view
-    for found in (tables.statistics_table(view), tables.looks(view), tables.pairing(view)):
+    study = material.study
+    for found in (tables.statistics_table(study), tables.looks(study), tables.pairing(study)):
         if found:
             yield found
-    for comparison in view.comparisons:
-        for note in comparison["notes"]:
-            yield Paragraph(text=f"{comparison['variant']}: {note}.", tone="note")
-    yield tables.certificate(view)
+    for comparison in study.comparisons:
+        for note in comparison.notes:
+            yield Paragraph(text=f"{comparison.variant}: {note}.", tone="note")
+    yield tables.certificate(study)
     yield Facts(
         items=(
-            ("plan", view.plan.sha256),
-            ("trials in the plan", str(len(view.plan.trials))),
-            ("distinct training runs", str(len(view.plan.distinct_keys))),
-            ("data", view.plan.data_sha256),
+            ("plan", study.plan.sha256),
+            ("trials in the plan", str(len(study.plan.trials))),
+            ("distinct training runs", str(len(study.plan.distinct_keys))),
+            ("data", study.plan.data_sha256),
         )
     )
 
 
-def setup(material: Material) -> Iterator[Block]:
-    view = material.view
-    shared = {k: v for k, v in view.study.items() if k not in ("variants", "name", "question")}
+def setup(material: Material) -> Iterator[Element]:
+    study = material.study
+    shared = {
+        k: v for k, v in study.plan.study.items() if k not in ("variants", "name", "question")
+    }
     yield Details(title="Settings of the study", blocks=(tables.settings(shared),))
-    if view.data is not None:
-        yield Details(title="Data", blocks=(tables.settings(view.data, "Manifest of the data"),))
-    if view.environment is not None:
-        yield from _environment(view.environment)
+    if study.data is not None:
+        yield Details(title="Data", blocks=(tables.settings(study.data, "Manifest of the data"),))
+    if study.environment is not None:
+        yield from _environment(study.environment)
     else:
         yield Paragraph(text="The environment was not recorded.", tone="warning")
 
 
-def _environment(environment: dict[str, Any]) -> Iterator[Block]:
+def _environment(environment: dict[str, Any]) -> Iterator[Element]:
     packages = environment.get("packages", {})
     machine = {name: value for name, value in environment.items() if name != "packages"}
     yield Details(title="Environment", blocks=(tables.settings(machine, "Where the study ran"),))
@@ -224,7 +227,7 @@ def _environment(environment: dict[str, Any]) -> Iterator[Block]:
         )
 
 
-SECTIONS: tuple[tuple[str, str, Callable[[Material], Iterator[Block]]], ...] = (
+SECTIONS: tuple[tuple[str, str, Callable[[Material], Iterator[Element]]], ...] = (
     ("verdict", "Verdict", verdict),
     ("results", "Results", results),
     ("curves", "Training curves", curves),

@@ -26,13 +26,15 @@ import torch.distributed as dist
 import transformers.integrations  # noqa: F401
 from torch.nn.parallel import DistributedDataParallel
 
-import harness.backends.ddp
-import harness.backends.deepspeed
-import harness.backends.fsdp2  # noqa: F401
-from harness.backends import WorkerContext
+import harness.training.backends.ddp
+import harness.training.backends.deepspeed
+import harness.training.backends.fsdp2  # noqa: F401
 from harness.data import prepare
-from harness.loop import train
-from harness.study import find_variant, load_study, trial_spec
+from harness.study.load import load_study
+from harness.study.study_file import find_variant
+from harness.study.trial import trial_spec
+from harness.training.backends.protocol import WorkerContext
+from harness.training.loop import train
 
 
 def run_worker(request: dict[str, Any], ports: list[int], rank: int) -> None:

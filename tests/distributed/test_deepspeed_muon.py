@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from harness.errors import UserError
-from harness.study import load_study
+from harness.study.load import load_study
 
 PEER = """
 [[variants]]

@@ -134,11 +134,12 @@ def test_the_command_runs_a_trial_under_torchrun(runs: dict[int, Any], study_fil
 
 
 def test_a_gang_that_does_not_fit_the_study_is_refused(study_file: Path) -> None:
-    from harness.backends import WorkerContext
     from harness.data import prepare
     from harness.errors import UserError
-    from harness.loop import train
-    from harness.study import load_study, trial_spec
+    from harness.study.load import load_study
+    from harness.study.trial import trial_spec
+    from harness.training.backends.protocol import WorkerContext
+    from harness.training.loop import train
 
     study = load_study(study_file, ["resources.workers=2"])
     dataset = prepare(study.data)

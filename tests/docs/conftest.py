@@ -126,14 +126,15 @@ def with_section(study: str, section: str) -> str:
 
 def train(study_file: Path, runs_dir: Path) -> None:
     """What `optbench run` leaves of a study, without Ray, MLflow and figures."""
-    from harness.backends import WorkerContext
+    from harness.analysis.study_analysis import analyse_study
     from harness.data import prepare
-    from harness.loop import train as reports_of
-    from harness.report import analyse_study
-    from harness.report.rows import write_results_csv
-    from harness.report.view import load_view
-    from harness.results import StudyFolder
-    from harness.study import expand, freeze, load_study, make_plan
+    from harness.report.results_csv import write_results_csv
+    from harness.runs.folder import StudyFolder
+    from harness.runs.plan_file import freeze
+    from harness.study.load import load_study
+    from harness.study.plan import expand, make_plan
+    from harness.training.backends.protocol import WorkerContext
+    from harness.training.loop import train as reports_of
 
     study = load_study(study_file)
     dataset = prepare(study.data)
@@ -148,9 +149,7 @@ def train(study_file: Path, runs_dir: Path) -> None:
             except StopIteration as end:
                 trial.finish(end.value)
                 break
-    analyse_study(folder)
-    folder.report_folder.mkdir()
-    write_results_csv(load_view(folder))
+    write_results_csv(analyse_study(folder))
 
 
 @pytest.fixture(scope="session")

@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from harness.cli import main
-from harness.cli.app import app, register_commands
+from harness.cli.app import app
+from harness.cli.main import main
 
 ROOT = Path(__file__).parents[2]
 
@@ -29,7 +29,9 @@ ELSEWHERE = {
     r"ray start .*--num-cpus=1$": ".ci/cluster",
     r"(make quickstart$|optbench (run|report) )": "tests/harness/cli/test_run.py",
     r"optbench ui$": "tests/harness/tracking/test_tracker.py",
-    r"optbench calibrate (--seed 0 --figure|--noise) ": "tests/harness/test_calibrate.py",
+    r"optbench calibrate (--seed 0 --figure|--noise) ": (
+        "tests/harness/analysis/calibration/test_calibrate.py"
+    ),
     r"optbench .*studies/(lion|look-back|notes)\.toml": "tests/docs/test_newcomer.py",
     r"python (make_notes\.py|-m pytest .*test_registry\.py)$": "tests/docs/test_newcomer.py",
     r"torchrun .*-m harness trial ": "tests/distributed/test_workers_agree.py",
@@ -97,7 +99,6 @@ def the_options_exist(text: str) -> None:
         return
     import typer
 
-    register_commands()
     group: Any = typer.main.get_command(app)
     with group.make_context("optbench", words[1:], resilient_parsing=True) as context:
         name, subcommand, rest = group.resolve_command(context, words[1:])
@@ -105,7 +106,6 @@ def the_options_exist(text: str) -> None:
 
 
 def test_commands_inside_sentences_exist(pages: list[Path]) -> None:
-    register_commands()
     known = {command.name or command.callback.__name__ for command in app.registered_commands}  # type: ignore[union-attr]
     said = {
         word

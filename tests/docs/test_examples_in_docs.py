@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from harness.config import Study
-from harness.study import load_study
+from harness.study.load import load_study
+from harness.study.study_file import Study
 from optimizers import MuonSpec
 
 ROOT = Path(__file__).parents[2]
@@ -42,10 +42,11 @@ def test_python_with_prompts_prints_what_the_page_says(page: str, blocks_of: Blo
 def test_python_without_prompts_runs_on_what_the_command_before_it_wrote(
     page: str, blocks_of: Blocks, at_the_desk: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from harness.backends import WorkerContext
     from harness.data import prepare
-    from harness.loop import train
-    from harness.study import find_variant, trial_spec
+    from harness.study.study_file import find_variant
+    from harness.study.trial import trial_spec
+    from harness.training.backends.protocol import WorkerContext
+    from harness.training.loop import train
 
     scripts = [b.text for b in blocks_of(page) if b.language == "python" and ">>>" not in b.text]
     if not scripts:

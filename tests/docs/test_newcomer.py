@@ -85,7 +85,7 @@ TEST_AND_TRY = """
 import sys, pytest
 code = pytest.main(["-q", "-p", "no:cacheprovider", "-k", "lion", "test_registry.py"])
 assert code == 0, code
-from harness.cli import main
+from harness.cli.main import main
 sys.argv = ["optbench", *sys.argv[1:]]
 main()
 """

@@ -1,7 +1,6 @@
 from collections.abc import Callable
 
 import pytest
-import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
@@ -9,7 +8,6 @@ from torch.utils.flop_counter import FlopCounterMode
 from models import (
     MoETransformer,
     num_active_parameters,
-    num_dead_experts,
     num_parameters,
     training_flops_per_token,
 )
@@ -40,12 +38,3 @@ def test_parameters_are_counted_once_and_experts_by_the_share_that_a_token_meets
     assert num_active_parameters(model) == rest + experts // 4
     dense = small_model(feed_forward="dense")
     assert num_active_parameters(dense) == num_parameters(dense)
-
-
-def test_dead_experts_are_those_with_little_of_their_even_share() -> None:
-    load = torch.tensor([[0.5, 0.5, 0.0, 0.0], [0.49, 0.01, 0.25, 0.25]])
-    assert num_dead_experts(load).tolist() == [2, 0]
-    assert num_dead_experts(load, fraction=0.1).tolist() == [2, 1]
-    assert num_dead_experts(torch.empty(0, 8)).tolist() == []
-    with pytest.raises(ValueError, match=r"fraction \(1.5\) must be at least 0 and less than 1"):
-        num_dead_experts(load, fraction=1.5)

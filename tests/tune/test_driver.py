@@ -6,26 +6,33 @@ from pathlib import Path
 
 import pytest
 
-from harness.config import TrialSpec
 from harness.data import TokenDataset, prepare
-from harness.results import Outcome, Report, StudyFolder
-from harness.study import expand, load_study, trial_spec
+from harness.runs.folder import StudyFolder
+from harness.study.load import load_study
+from harness.study.plan import expand
+from harness.study.trial import TrialSpec, trial_spec
+from harness.training.records import Outcome, Report
 from tune.driver import run_trials
 from tune.gang import Gang, GangFailure
+from tune.job import Job
 
 
 class Listener:
     def __init__(self) -> None:
         self.events: list[tuple[str, str]] = []
 
-    def trial_started(self, key: str, spec: TrialSpec) -> None:
-        self.events.append(("started", key))
+    def trial_started(self, job: Job) -> None:
+        self.events.append(("started", job.key))
 
     def trial_reported(self, key: str, report: Report) -> None:
         self.events.append(("reported", key))
 
     def trial_ended(self, key: str, outcome: Outcome) -> None:
         self.events.append(("ended", key))
+
+
+def jobs(*specs: TrialSpec) -> list[Job]:
+    return [Job(spec=spec, variants=("some",), detail=f"seed {spec.seed}") for spec in specs]
 
 
 def specs_of(study_file: Path, *overrides: str) -> tuple[dict[str, TrialSpec], TokenDataset]:
@@ -100,7 +107,7 @@ def test_every_report_and_outcome_is_on_disk_and_observers_hear_of_it(
     specs, dataset = specs_of(study_file, "seeds.confirmation=[0, 1, 2]")
     folder, listener = StudyFolder(tmp_path / "runs" / "tiny"), Listener()
     run_trials(
-        specs,
+        jobs(*specs.values()),
         folder=folder,
         dataset_path=dataset.path,
         observers=[listener],
@@ -129,7 +136,7 @@ def test_a_failing_trial_is_a_row_and_the_others_go_on(study_file: Path, tmp_pat
     some = dict(list(specs.items())[:1])
     folder = StudyFolder(tmp_path / "runs" / "tiny")
     run_trials(
-        {bad.key: bad, **some},
+        jobs(bad, *some.values()),
         folder=folder,
         dataset_path=dataset.path,
         observers=[],
@@ -148,7 +155,7 @@ def test_a_diverging_trial_is_an_outcome_with_its_step(study_file: Path, tmp_pat
     key, spec = next(iter(specs.items()))
     folder = StudyFolder(tmp_path / "runs" / "tiny")
     run_trials(
-        {key: spec},
+        jobs(spec),
         folder=folder,
         dataset_path=dataset.path,
         observers=[],

@@ -11,17 +11,23 @@ from pathlib import Path
 
 import pytest
 
-from harness.config import Study
+from harness.analysis.search.results import SearchResult
+from harness.analysis.search.summary import summarise_search
 from harness.data import prepare
-from harness.journal import Chosen, Ended, Journal, Suggested
-from harness.results import StudyFolder
-from harness.study import freeze, load_plan, load_study, make_plan
-from harness.tuning import Tuning, load
-from harness.tuning.rounds import next_round
+from harness.runs.folder import StudyFolder
+from harness.runs.plan_file import freeze, load_plan
+from harness.runs.search_log import Chosen, Ended, SearchLog, Suggested
+from harness.runs.snapshot import load_snapshot
+from harness.study.load import load_study
+from harness.study.plan import make_plan
+from harness.study.study_file import Study
 from tune.driver import run_round
+from tune.rounds import next_round
 
 
-def search(study_file: Path, runs: Path, *overrides: str) -> tuple[Study, StudyFolder, Tuning]:
+def search(
+    study_file: Path, runs: Path, *overrides: str
+) -> tuple[Study, StudyFolder, SearchResult]:
     """Searches to the end, or goes on where the folder's files stop."""
     study = load_study(study_file, overrides)
     dataset = prepare(study.data)
@@ -35,12 +41,12 @@ def search(study_file: Path, runs: Path, *overrides: str) -> tuple[Study, StudyF
             dataset=dataset,
             observers=[],
         )
-    tuning = load(folder)
+    tuning = summarise_search(load_snapshot(folder))
     assert tuning is not None
     return study, folder, tuning
 
 
-def ledgers(tuning: Tuning) -> dict[str, dict[str, object]]:
+def ledgers(tuning: SearchResult) -> dict[str, dict[str, object]]:
     """All totals but the hours, which are measured."""
     return {
         name: variant.ledger.model_dump(exclude={"hours"})
@@ -81,7 +87,7 @@ def _kill_halfway(study_file: Path, runs: Path) -> None:
 
 def _course(folder: StudyFolder) -> list[tuple[str, ...]]:
     """What was suggested, how it ended and what was chosen, in the order of each variant."""
-    events = Journal(folder.path).events()
+    events = SearchLog(folder.path).events()
     course = [
         (e.variant, f"{e.index}", e.event, str(e.model_dump()))
         for e in events

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from harness.report.blocks import FigureImage
+from harness.analysis.study_results import StudyResults
+from harness.report.elements import FigureImage
 from harness.report.figures.canvas import Drawing, lay_out, png, style, svg
 from harness.report.figures.differences import forest, seed_strip
 from harness.report.figures.heatmap import heatmap
@@ -13,9 +14,8 @@ from harness.report.figures.measures import comparison, time_breakdown
 from harness.report.figures.router import router_load
 from harness.report.figures.sensitivity import sensitivity
 from harness.report.figures.tuning import tuning_curves
-from harness.report.view import StudyView
 
-FIGURES: dict[str, tuple[str, Callable[[StudyView], Drawing | None]]] = {
+FIGURES: dict[str, tuple[str, Callable[[StudyResults], Drawing | None]]] = {
     "forest": ("Difference from the baseline", forest),
     "seed_strip": ("Every seed", seed_strip),
     "loss_curves": ("Validation loss by step", loss_curves),
@@ -31,12 +31,12 @@ FIGURES: dict[str, tuple[str, Callable[[StudyView], Drawing | None]]] = {
 """Name of the PNG: title and function; None is returned where there is nothing to draw."""
 
 
-def draw_all(view: StudyView) -> dict[str, FigureImage]:
+def draw_all(study: StudyResults) -> dict[str, FigureImage]:
     """Every figure that this study has, drawn, by name."""
     images = {}
     with style():
         for name, (title, function) in FIGURES.items():
-            drawing = function(view)
+            drawing = function(study)
             if drawing is not None:
                 lay_out(drawing.figure)
                 images[name] = FigureImage(

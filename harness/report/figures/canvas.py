@@ -17,7 +17,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
-from harness.report.view import StudyView
+from harness.analysis.study_results import StudyResults
 
 STYLE_FILE = Path(__file__).parents[1] / "style.mplstyle"
 WIDTH = 6.4
@@ -39,7 +39,7 @@ class Drawing:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Look:
+class Appearance:
     """How a variant appears in every figure: colour and marker tell it apart together."""
 
     colour: str
@@ -54,22 +54,22 @@ def style() -> Iterator[None]:
         yield
 
 
-def looks(view: StudyView) -> dict[str, Look]:
+def appearances(study: StudyResults) -> dict[str, Appearance]:
     """The baseline is black; the others take the palette in the order of the study file.
 
     With more variants than colours only the best ones get a colour and the others are grey: twenty
     hues are told apart by nobody.
     """
     colours = [f"#{c.lstrip('#')}" for c in mpl.rcParams["axes.prop_cycle"].by_key()["color"]]
-    in_colour = view.challengers
+    in_colour = study.challengers
     if len(in_colour) > len(colours):
-        best = [variant for variant in view.ranked() if variant != view.baseline][:HIGHLIGHTED]
-        in_colour = tuple(variant for variant in view.challengers if variant in best)
-    muted = Look(colour=MUTED_COLOUR, marker="o", muted=True)
-    assigned = dict.fromkeys(view.challengers, muted)
+        best = [variant for variant in study.ranked() if variant != study.baseline][:HIGHLIGHTED]
+        in_colour = tuple(variant for variant in study.challengers if variant in best)
+    muted = Appearance(colour=MUTED_COLOUR, marker="o", muted=True)
+    assigned = dict.fromkeys(study.challengers, muted)
     for variant, colour, marker in zip(in_colour, colours, MARKERS, strict=False):
-        assigned[variant] = Look(colour=colour, marker=marker)
-    return {view.baseline: Look(colour=BASELINE_COLOUR, marker="o"), **assigned}
+        assigned[variant] = Appearance(colour=colour, marker=marker)
+    return {study.baseline: Appearance(colour=BASELINE_COLOUR, marker="o"), **assigned}
 
 
 def new_axes(*, height: float, width: float = WIDTH) -> tuple[Figure, Axes]:
@@ -105,10 +105,10 @@ def svg(figure: Figure) -> bytes:
 
 
 __all__ = [
+    "Appearance",
     "Drawing",
-    "Look",
+    "appearances",
     "lay_out",
-    "looks",
     "new_axes",
     "png",
     "rows_height",

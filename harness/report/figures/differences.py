@@ -2,36 +2,36 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from matplotlib.axes import Axes
 
+from harness.analysis.results import Comparison
+from harness.analysis.stats.intervals import Interval
+from harness.analysis.study_results import StudyResults
 from harness.report import numbers
-from harness.report.figures.canvas import Drawing, looks, new_axes, rows_height
-from harness.report.view import StudyView
+from harness.report.figures.canvas import Drawing, appearances, new_axes, rows_height
 
 VERDICT_MARKERS = {"better": "◀", "worse": "▶", "equivalent": "=", "inconclusive": "?"}
 
 
-def forest(view: StudyView) -> Drawing | None:
+def forest(study: StudyResults) -> Drawing | None:
     """Differences from the baseline with intervals, and the margin of equivalence as a band."""
-    comparisons = _in_rank_order(view)
-    drawn = [c for c in comparisons if c["mean_difference"] is not None]
+    comparisons = study.comparisons_in_rank_order()
+    drawn = [c for c in comparisons if c.mean_difference is not None]
     if not drawn:
         return None
-    look = looks(view)
+    look = appearances(study)
     figure, axes = new_axes(height=rows_height(len(comparisons)))
-    margin = (view.analysis or {}).get("margin")
+    margin = study.analysis.margin if study.analysis else None
     if margin is not None:
         axes.axvspan(-margin, margin, color="#009E73", alpha=0.13, linewidth=0)
-    axes.axvline(0.0, color=look[view.baseline].colour, linewidth=1.2)
+    axes.axvline(0.0, color=look[study.baseline].colour, linewidth=1.2)
     for row, comparison in enumerate(comparisons):
-        colour = look[comparison["variant"]].colour
-        _draw_interval(axes, row, comparison["simultaneous_interval"], colour, linewidth=1.4)
-        _draw_interval(axes, row, comparison["interval"], colour, linewidth=4.5)
-        if comparison["mean_difference"] is not None:
+        colour = look[comparison.variant].colour
+        _draw_interval(axes, row, comparison.simultaneous_interval, colour, linewidth=1.4)
+        _draw_interval(axes, row, comparison.interval, colour, linewidth=4.5)
+        if comparison.mean_difference is not None:
             axes.plot(
-                comparison["mean_difference"],
+                comparison.mean_difference,
                 row,
                 "o",
                 color=colour,
@@ -50,14 +50,14 @@ def forest(view: StudyView) -> Drawing | None:
                 backgroundcolor="white",
             )
         _write_verdict(axes, row, comparison)
-    _name_rows(axes, [comparison["variant"] for comparison in comparisons])
-    axes.set_xlabel(f"validation loss − that of {view.baseline} (nats); left is better")
+    _name_rows(axes, [comparison.variant for comparison in comparisons])
+    axes.set_xlabel(f"validation loss − that of {study.baseline} (nats); left is better")
     return Drawing(figure=figure, caption=_forest_caption(drawn[0], margin, len(comparisons)))
 
 
-def _forest_caption(comparison: dict[str, Any], margin: float | None, total: int) -> str:
-    interval = comparison["interval"]
-    level = f"{100 * interval['level']:.4g} %" if interval else "1 − alpha"
+def _forest_caption(comparison: Comparison, margin: float | None, total: int) -> str:
+    interval = comparison.interval
+    level = f"{100 * interval.level:.4g} %" if interval else "1 − alpha"
     text = (
         f"Mean difference of final losses. Thick: the interval of this comparison alone ({level})."
     )
@@ -69,11 +69,11 @@ def _forest_caption(comparison: dict[str, Any], margin: float | None, total: int
 
 
 def _draw_interval(
-    axes: Axes, row: int, interval: dict[str, float] | None, colour: str, *, linewidth: float
+    axes: Axes, row: int, interval: Interval | None, colour: str, *, linewidth: float
 ) -> None:
     if interval is not None:
         axes.plot(
-            [interval["low"], interval["high"]],
+            [interval.low, interval.high],
             [row, row],
             color=colour,
             linewidth=linewidth,
@@ -82,10 +82,12 @@ def _draw_interval(
         )
 
 
-def _write_verdict(axes: Axes, row: int, comparison: dict[str, Any]) -> None:
-    word = comparison["verdict"]
+def _write_verdict(axes: Axes, row: int, comparison: Comparison) -> None:
+    word = comparison.verdict
     # The p that the verdict rests on.
-    p = comparison["equivalence"]["p"] if word == "equivalent" else comparison["p_holm"]
+    p = comparison.p_holm
+    if word == "equivalent" and comparison.equivalence is not None:
+        p = comparison.equivalence.p
     axes.text(
         1.01,
         row,
@@ -97,15 +99,15 @@ def _write_verdict(axes: Axes, row: int, comparison: dict[str, Any]) -> None:
     )
 
 
-def seed_strip(view: StudyView) -> Drawing | None:
+def seed_strip(study: StudyResults) -> Drawing | None:
     """Each seed's final loss, lines joining equal seeds; lost seeds stand at the right edge."""
-    variants = view.ranked()
-    losses = {variant: view.losses(variant) for variant in variants}
+    variants = study.ranked()
+    losses = {variant: study.losses(variant) for variant in variants}
     if not any(losses.values()):
         return None
-    look = looks(view)
+    look = appearances(study)
     figure, axes = new_axes(height=rows_height(len(variants), each=0.36, around=1.0))
-    for seed in view.seeds:
+    for seed in study.seeds:
         rows = [row for row, variant in enumerate(variants) if seed in losses[variant]]
         values = [losses[variants[row]][seed] for row in rows]
         axes.plot(values, rows, color="#999999", linewidth=0.8, alpha=0.7, zorder=1)
@@ -122,7 +124,7 @@ def seed_strip(view: StudyView) -> Drawing | None:
             markeredgecolor="white",
             zorder=2,
         )
-        lost = [t for t in view.of(variant) if t.outcome is not None and not t.completed]
+        lost = [t for t in study.of(variant) if t.outcome is not None and not t.completed]
         any_lost = any_lost or bool(lost)
         if values and not lost:
             mean = sum(values) / len(values)
@@ -148,11 +150,6 @@ def _mark_lost(axes: Axes, row: int, count: int, colour: str) -> None:
             transform=axes.get_yaxis_transform(),
             clip_on=False,
         )
-
-
-def _in_rank_order(view: StudyView) -> list[dict[str, Any]]:
-    place = {variant: index for index, variant in enumerate(view.ranked())}
-    return sorted(view.comparisons, key=lambda comparison: place[comparison["variant"]])
 
 
 def _name_rows(axes: Axes, names: list[str]) -> None:

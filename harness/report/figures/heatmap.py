@@ -10,10 +10,10 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from harness.report.families import Family, best, families
+from harness.analysis.sensitivity import SensitivityGroup, best, sensitivity_groups
+from harness.analysis.study_results import StudyResults
 from harness.report.figures.canvas import BASELINE_COLOUR, WIDTH, Drawing
 from harness.report.figures.sensitivity import LOST_COLOUR, WIDE_RATIO
-from harness.report.view import StudyView
 
 FEWEST_POINTS = 5
 """Points of a search that are worth a map."""
@@ -21,9 +21,11 @@ WRITTEN_CELLS = 40
 """Cells of a grid that have room for their number."""
 
 
-def heatmap(view: StudyView) -> Drawing | None:
+def heatmap(study: StudyResults) -> Drawing | None:
     """A grid of settings as coloured cells; a search that is no grid as coloured points."""
-    drawn = [(f, axes) for f in families(view) if (axes := f.axes() or _widest(f)) is not None]
+    drawn = [
+        (f, axes) for f in sensitivity_groups(study) if (axes := f.axes() or _widest(f)) is not None
+    ]
     if not drawn:
         return None
     columns = min(2, len(drawn))
@@ -33,12 +35,12 @@ def heatmap(view: StudyView) -> Drawing | None:
     grid = figure.subplots(rows, columns, squeeze=False)
     for axes in grid.flat[len(drawn) :]:
         axes.set_visible(False)
-    for axes, (family, (x, y)) in zip(grid.flat, drawn, strict=False):
-        if family.axes() is None:
-            _draw_points(axes, family, x, y)
+    for axes, (group, (x, y)) in zip(grid.flat, drawn, strict=False):
+        if group.axes() is None:
+            _draw_points(axes, group, x, y)
         else:
-            _draw_cells(axes, family, x, y)
-        axes.set_title(family.title, fontsize=9)
+            _draw_cells(axes, group, x, y)
+        axes.set_title(group.title, fontsize=9)
         axes.set_xlabel(x)
         axes.set_ylabel(y)
         axes.tick_params(labelsize=8)
@@ -50,18 +52,18 @@ def heatmap(view: StudyView) -> Drawing | None:
     )
 
 
-def _widest(family: Family) -> tuple[str, str] | None:
+def _widest(group: SensitivityGroup) -> tuple[str, str] | None:
     """For a search: the two settings with the most distinct values."""
-    numeric = family.numeric()
-    if not family.searched or len(numeric) < 2 or len(family.settings) < FEWEST_POINTS:
+    numeric = group.numeric()
+    if not group.searched or len(numeric) < 2 or len(group.settings) < FEWEST_POINTS:
         return None
     one, other = sorted(numeric, key=lambda name: -len(numeric[name]))[:2]
     return one, other
 
 
-def _draw_cells(axes: Axes, family: Family, x: str, y: str) -> None:
-    columns, rows = family.numeric()[x], family.numeric()[y]
-    cells = family.cells(x, y)
+def _draw_cells(axes: Axes, group: SensitivityGroup, x: str, y: str) -> None:
+    columns, rows = group.numeric()[x], group.numeric()[y]
+    cells = group.cells(x, y)
     values = np.full((len(rows), len(columns)), np.nan)
     lowest = best(tuple(cells.values()))
     for (across, up), setting in cells.items():
@@ -90,9 +92,9 @@ def _draw_cells(axes: Axes, family: Family, x: str, y: str) -> None:
     axes.grid(visible=False)
 
 
-def _draw_points(axes: Axes, family: Family, x: str, y: str) -> None:
-    scored = [s for s in family.settings if s.score is not None]
-    lost = [s for s in family.settings if s.score is None]
+def _draw_points(axes: Axes, group: SensitivityGroup, x: str, y: str) -> None:
+    scored = [s for s in group.settings if s.score is not None]
+    lost = [s for s in group.settings if s.score is None]
     scores = [float(s.score or 0.0) for s in scored]
     # Half of the colours for the better half: one bad run must not make all others alike.
     limit = None if not scores else 2 * float(np.median(scores)) - min(scores)
@@ -124,7 +126,7 @@ def _draw_points(axes: Axes, family: Family, x: str, y: str) -> None:
             markeredgewidth=1.5,
         )
     for name, set_scale in ((x, axes.set_xscale), (y, axes.set_yscale)):
-        values = family.numeric()[name]
+        values = group.numeric()[name]
         if values[0] > 0.0 and values[-1] / values[0] > WIDE_RATIO:
             set_scale("log")
     if scored:

@@ -9,9 +9,10 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from harness.report.curves import Band, band, validation_loss
-from harness.report.figures.canvas import WIDTH, Drawing, Look, looks, new_axes
-from harness.report.view import StudyView, TrialView
+from harness.analysis.learning_curves import Band, band, validation_loss
+from harness.analysis.study_results import StudyResults
+from harness.report.figures.canvas import WIDTH, Appearance, Drawing, appearances, new_axes
+from harness.runs.snapshot import TrialSnapshot
 
 EARLY = 0.1
 """The vertical axis is fitted to what comes after this part of the run: the fall from a random
@@ -23,19 +24,19 @@ LONG_NAME = 16
 PANEL_COLUMNS = 3
 
 
-def loss_curves(view: StudyView) -> Drawing | None:
+def loss_curves(study: StudyResults) -> Drawing | None:
     """Mean validation loss by step with t intervals over seeds."""
-    look = looks(view)
+    look = appearances(study)
     figure, axes = new_axes(height=4.0 + _legend_height(look))
     curves = {
         variant: mean
-        for variant in view.ranked()
-        if (mean := band(_curves(view.of(variant)), level=view.level)) is not None
+        for variant in study.ranked()
+        if (mean := band(_curves(study.of(variant)), level=study.level)) is not None
     }
     if not curves:
         return None
-    _draw_bands(axes, curves, look, seeds=len(view.seeds))
-    for trial in view.confirmation:
+    _draw_bands(axes, curves, look, seeds=len(study.seeds))
+    for trial in study.confirmation:
         if trial.state == "diverged":
             _draw_diverged(axes, trial, look[trial.variant])
     axes.set_xlabel("optimizer steps")
@@ -43,37 +44,37 @@ def loss_curves(view: StudyView) -> Drawing | None:
     _legend(figure, axes, "variant (seeds)")
     return Drawing(
         figure=figure,
-        caption=f"Mean over the seeds with {view.percent} t intervals. Diverged seeds are thin "
+        caption=f"Mean over the seeds with {study.percent} t intervals. Diverged seeds are thin "
         "lines that end in a cross; they are not part of a mean. The first tenth of the run may "
         f"lie above the picture.{_about_grey(look.values())}",
     )
 
 
-def difference_curves(view: StudyView) -> Drawing | None:
+def difference_curves(study: StudyResults) -> Drawing | None:
     """Mean of (variant - baseline) by step, seed by seed, with t intervals."""
-    look = looks(view)
+    look = appearances(study)
     figure, axes = new_axes(height=4.0 + _legend_height(look))
-    curves = _differences(view)
+    curves = _differences(study)
     if not curves:
         return None
-    axes.axhline(0.0, color=look[view.baseline].colour, linewidth=1.2)
-    _draw_bands(axes, curves, look, seeds=len(view.seeds), include=(0.0,))
+    axes.axhline(0.0, color=look[study.baseline].colour, linewidth=1.2)
+    _draw_bands(axes, curves, look, seeds=len(study.seeds), include=(0.0,))
     axes.set_xlabel("optimizer steps")
-    axes.set_ylabel(f"loss − loss of {view.baseline} (nats)")
+    axes.set_ylabel(f"loss − loss of {study.baseline} (nats)")
     _legend(figure, axes, "variant (pairs of seeds)")
     return Drawing(
         figure=figure,
-        caption=f"Below the line the variant is ahead of {view.baseline} at equal steps. Mean of "
-        f"the differences of equal seeds with {view.percent} t intervals. Only the end of the "
+        caption=f"Below the line the variant is ahead of {study.baseline} at equal steps. Mean of "
+        f"the differences of equal seeds with {study.percent} t intervals. Only the end of the "
         "run, where the schedules have decayed, is the result."
         f"{_about_grey(look.values())}",
     )
 
 
-def difference_panels(view: StudyView) -> Drawing | None:
+def difference_panels(study: StudyResults) -> Drawing | None:
     """One small picture a variant, where one picture of all of them leaves some in grey."""
-    look = looks(view)
-    curves = _differences(view)
+    look = appearances(study)
+    curves = _differences(study)
     if not curves or not any(item.muted for item in look.values()):
         return None
     rows = math.ceil(len(curves) / PANEL_COLUMNS)
@@ -85,30 +86,30 @@ def difference_panels(view: StudyView) -> Drawing | None:
     for row, line in enumerate(panels):
         names = list(curves)[PANEL_COLUMNS * row : PANEL_COLUMNS * (row + 1)]
         for axes, variant in zip(line, names, strict=False):
-            axes.axhline(0.0, color=look[view.baseline].colour, linewidth=1.0)
+            axes.axhline(0.0, color=look[study.baseline].colour, linewidth=1.0)
             _draw_band(axes, curves[variant], look[variant], variant, muted=False)
-            lost = curves[variant].seeds < len(view.seeds)
-            of = f" ({curves[variant].seeds} of {len(view.seeds)})" if lost else ""
+            lost = curves[variant].seeds < len(study.seeds)
+            of = f" ({curves[variant].seeds} of {len(study.seeds)})" if lost else ""
             axes.set_title(variant + of, fontsize=8.5 if len(variant) <= LONG_NAME else 7)
             axes.tick_params(labelsize=8)
             axes.locator_params(nbins=4)
         _fit_vertical_axis(line[0], [curves[name] for name in names], include=(0.0,))
     figure.supxlabel("optimizer steps", fontsize=9.5)
-    figure.supylabel(f"loss − loss of {view.baseline} (nats)", fontsize=9.5)
+    figure.supylabel(f"loss − loss of {study.baseline} (nats)", fontsize=9.5)
     return Drawing(
         figure=figure,
-        caption=f"Every variant against {view.baseline} (the line at zero), best first: mean "
-        f"difference of equal seeds with its {view.percent} t interval. Each row has its own "
+        caption=f"Every variant against {study.baseline} (the line at zero), best first: mean "
+        f"difference of equal seeds with its {study.percent} t interval. Each row has its own "
         "vertical scale.",
     )
 
 
-def _differences(view: StudyView) -> dict[str, Band]:
+def _differences(study: StudyResults) -> dict[str, Band]:
     """Variant minus baseline by step, over the seeds that both have, best variant first."""
-    base = {trial.seed: validation_loss(trial) for trial in _shown_trials(view.of(view.baseline))}
+    base = {trial.seed: validation_loss(trial) for trial in _shown_trials(study.of(study.baseline))}
     found = {}
-    for variant in view.ranked():
-        if variant == view.baseline:
+    for variant in study.ranked():
+        if variant == study.baseline:
             continue
         differences = [
             {
@@ -116,20 +117,20 @@ def _differences(view: StudyView) -> dict[str, Band]:
                 for step, value in curve.items()
                 if step in base[trial.seed]
             }
-            for trial in _shown_trials(view.of(variant))
+            for trial in _shown_trials(study.of(variant))
             if trial.seed in base and (curve := validation_loss(trial))
         ]
-        mean = band(differences, level=view.level)
+        mean = band(differences, level=study.level)
         if mean is not None:
             found[variant] = mean
     return found
 
 
-def _curves(trials: Sequence[TrialView]) -> list[dict[int, float]]:
+def _curves(trials: Sequence[TrialSnapshot]) -> list[dict[int, float]]:
     return [validation_loss(trial) for trial in _shown_trials(trials)]
 
 
-def _shown_trials(trials: Iterable[TrialView]) -> list[TrialView]:
+def _shown_trials(trials: Iterable[TrialSnapshot]) -> list[TrialSnapshot]:
     """The completed trials, or while none is, those under way."""
     trials = list(trials)
     return [trial for trial in trials if trial.completed] or [
@@ -140,7 +141,7 @@ def _shown_trials(trials: Iterable[TrialView]) -> list[TrialView]:
 def _draw_bands(
     axes: Axes,
     curves: dict[str, Band],
-    look: dict[str, Look],
+    look: dict[str, Appearance],
     *,
     seeds: int,
     include: tuple[float, ...] = (),
@@ -162,7 +163,7 @@ def _draw_bands(
     _fit_vertical_axis(axes, coloured or list(curves.values()), include=include)
 
 
-def _draw_band(axes: Axes, mean: Band, look: Look, label: str, *, muted: bool) -> None:
+def _draw_band(axes: Axes, mean: Band, look: Appearance, label: str, *, muted: bool) -> None:
     if muted:
         axes.plot(mean.steps, mean.mean, color=look.colour, linewidth=0.9, alpha=0.8, zorder=1)
         return
@@ -181,7 +182,7 @@ def _draw_band(axes: Axes, mean: Band, look: Look, label: str, *, muted: bool) -
     )
 
 
-def _draw_diverged(axes: Axes, trial: TrialView, look: Look) -> None:
+def _draw_diverged(axes: Axes, trial: TrialSnapshot, look: Appearance) -> None:
     curve = validation_loss(trial)
     if curve:
         axes.plot(list(curve), list(curve.values()), color=look.colour, linewidth=0.7, alpha=0.8)
@@ -200,8 +201,8 @@ def _fit_vertical_axis(axes: Axes, shown: Iterable[Band], include: tuple[float, 
     axes.set_ylim(low - pad, high + pad)
 
 
-def _about_grey(looks_of_all: Iterable[Look]) -> str:
-    if not any(look.muted for look in looks_of_all):
+def _about_grey(all_appearances: Iterable[Appearance]) -> str:
+    if not any(look.muted for look in all_appearances):
         return ""
     return " In colour: the baseline and the best variants. Grey lines may leave the picture."
 
@@ -225,7 +226,7 @@ def _legend_columns(names: Iterable[str]) -> int:
     return 3 if max(map(len, names)) <= LONG_NAME else 2
 
 
-def _legend_height(look: dict[str, Look]) -> float:
+def _legend_height(look: dict[str, Appearance]) -> float:
     """Inches that a legend below the axes takes."""
     named = [variant for variant, own in look.items() if not own.muted]
     entries = len(named) + (len(named) < len(look))

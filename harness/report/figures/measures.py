@@ -9,26 +9,27 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from harness.report.figures.canvas import WIDTH, Drawing, looks, new_axes, rows_height
-from harness.report.measures import MEASURES, Measure, estimate, shown_values
-from harness.report.view import StudyView, TrialView, mean_of
+from harness.analysis.measures import MEASURES, Measure, estimate, shown_values
+from harness.analysis.study_results import StudyResults, mean_of
+from harness.report.figures.canvas import WIDTH, Drawing, appearances, new_axes, rows_height
+from harness.runs.snapshot import TrialSnapshot
 
 
-def comparison(view: StudyView) -> Drawing | None:
+def comparison(study: StudyResults) -> Drawing | None:
     """Four measures: mean over the seeds with a t interval, small dots for the seeds.
 
     A variant that lost a seed has dots only: the mean of its survivors says nothing.
     """
-    variants = [variant for variant in view.ranked() if view.losses(variant)]
+    variants = [variant for variant in study.ranked() if study.losses(variant)]
     if not variants:
         return None
-    look = looks(view)
+    look = appearances(study)
     figure = Figure(figsize=(WIDTH, 2 * rows_height(len(variants), each=0.3, around=0.75)))
     FigureCanvasAgg(figure)
     panels = figure.subplots(2, 2, sharey=True)
     for axes, measure in zip(panels.flat, MEASURES, strict=True):
         for row, variant in enumerate(variants):
-            _draw_row(axes, row, view, variant, measure, look[variant].colour)
+            _draw_row(axes, row, study, variant, measure, look[variant].colour)
         axes.set_title(measure.axis)
         axes.locator_params(axis="x", nbins=5)
         if measure.name == "accuracy":
@@ -38,7 +39,7 @@ def comparison(view: StudyView) -> Drawing | None:
         axes.grid(visible=False, axis="y")
     return Drawing(
         figure=figure,
-        caption=f"Mean over the seeds with {view.percent} t intervals; small dots are seeds. A "
+        caption=f"Mean over the seeds with {study.percent} t intervals; small dots are seeds. A "
         "variant that lost a seed has no mean. The intervals of single variants do not show "
         "whether a difference is significant: pairs are closer than that. Training time "
         "leaves out start-up and evaluation.",
@@ -46,11 +47,11 @@ def comparison(view: StudyView) -> Drawing | None:
 
 
 def _draw_row(
-    axes: Axes, row: int, view: StudyView, variant: str, measure: Measure, colour: str
+    axes: Axes, row: int, study: StudyResults, variant: str, measure: Measure, colour: str
 ) -> None:
-    values = shown_values(view.of(variant), measure)
+    values = shown_values(study.of(variant), measure)
     axes.plot(values, [row] * len(values), "o", color=colour, markersize=3, alpha=0.35)
-    found = estimate(view, variant, measure)
+    found = estimate(study, variant, measure)
     if found is None:
         return
     if found.low is not None and found.high is not None:
@@ -58,7 +59,7 @@ def _draw_row(
     axes.plot(found.mean, row, "D", color=colour, markersize=6, markeredgecolor="white")
 
 
-PARTS: tuple[tuple[str, str, Callable[[TrialView], float | None]], ...] = (
+PARTS: tuple[tuple[str, str, Callable[[TrialSnapshot], float | None]], ...] = (
     ("training steps", "#0072B2", lambda trial: trial.last.train_time_s if trial.last else None),
     ("evaluation", "#E69F00", lambda trial: trial.last.evaluation_time_s if trial.last else None),
     ("start-up", "#999999", lambda trial: trial.last.startup_time_s if trial.last else None),
@@ -66,16 +67,16 @@ PARTS: tuple[tuple[str, str, Callable[[TrialView], float | None]], ...] = (
 HATCHES = ("", "//", "..")
 
 
-def time_breakdown(view: StudyView) -> Drawing | None:
+def time_breakdown(study: StudyResults) -> Drawing | None:
     """Where a trial's time went, mean over the completed seeds."""
-    variants = [variant for variant in view.ranked() if view.losses(variant)]
+    variants = [variant for variant in study.ranked() if study.losses(variant)]
     if not variants:
         return None
     figure, axes = new_axes(height=rows_height(len(variants), each=0.36, around=1.3))
     begin = [0.0] * len(variants)
     for (label, colour, value), hatch in zip(PARTS, HATCHES, strict=True):
         widths = [
-            mean_of([t for t in view.of(variant) if t.completed], value) or 0.0
+            mean_of([t for t in study.of(variant) if t.completed], value) or 0.0
             for variant in variants
         ]
         axes.barh(

@@ -10,12 +10,12 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from harness.analysis.study_results import StudyResults
 from harness.report.figures.canvas import WIDTH, Drawing
 from harness.report.figures.losses import LONG_NAME
-from harness.report.view import StudyView
 
 
-def final_router_load(view: StudyView, variant: str) -> NDArray[np.float64] | None:
+def final_router_load(study: StudyResults, variant: str) -> NDArray[np.float64] | None:
     """Shares at the last evaluation, each layer's experts sorted, then averaged over the seeds.
 
     Expert 3 of one seed has nothing in common with expert 3 of another: averaged without sorting,
@@ -26,18 +26,18 @@ def final_router_load(view: StudyView, variant: str) -> NDArray[np.float64] | No
     """
     loads = [
         -np.sort(-np.asarray(trial.last.router_load), axis=1)
-        for trial in view.of(variant)
+        for trial in study.of(variant)
         if trial.completed and trial.last is not None and trial.last.router_load
     ]
     return np.mean(loads, axis=0) if loads else None
 
 
-def router_load(view: StudyView) -> Drawing | None:
+def router_load(study: StudyResults) -> Drawing | None:
     """One heat map a variant: layers down, experts by load across, 1 is an equal share."""
     loads = {
         variant: load
-        for variant in view.ranked()
-        if (load := final_router_load(view, variant)) is not None
+        for variant in study.ranked()
+        if (load := final_router_load(study, variant)) is not None
     }
     if not loads:
         return None

@@ -12,7 +12,10 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, StrMethodFormatter
 
-from harness.report.families import Family, Setting, best, families
+from harness.analysis.sensitivity import SensitivityGroup, TriedSettings, best, sensitivity_groups
+from harness.analysis.stats.arrays import MINIMUM_SEEDS
+from harness.analysis.stats.intervals import mean_interval
+from harness.analysis.study_results import StudyResults
 from harness.report.figures.canvas import (
     BASELINE_COLOUR,
     MARKERS,
@@ -20,10 +23,7 @@ from harness.report.figures.canvas import (
     WIDTH,
     Drawing,
 )
-from harness.report.tables import write_value
-from harness.report.view import StudyView
-from harness.stats.arrays import MINIMUM_SEEDS
-from harness.stats.intervals import mean_interval
+from harness.study.dotted import write_value
 
 POINT_COLOUR, LOST_COLOUR = "#0072B2", "#D55E00"
 FEWEST_VALUES = 3
@@ -36,9 +36,9 @@ SHOWN_SPANS = 6.0
 """Losses above the best by more than so many times (median - best) are triangles at the top."""
 
 
-def sensitivity(view: StudyView) -> Drawing | None:
+def sensitivity(study: StudyResults) -> Drawing | None:
     """One panel a learning rate: final loss by its value, the other settings equal or searched."""
-    panels = [(family, name) for family in families(view) for name in _rates(family)]
+    panels = [(group, name) for group in sensitivity_groups(study) for name in _rates(group)]
     if not panels:
         return None
     columns = 2 if len(panels) <= 4 else 3
@@ -48,9 +48,9 @@ def sensitivity(view: StudyView) -> Drawing | None:
     grid = figure.subplots(rows, columns, squeeze=False)
     for axes in grid.flat[len(panels) :]:
         axes.set_visible(False)
-    for axes, (family, name) in zip(grid.flat, panels, strict=False):
-        _draw_panel(axes, family, name)
-    searched = any(family.searched for family, _ in panels)
+    for axes, (group, name) in zip(grid.flat, panels, strict=False):
+        _draw_panel(axes, group, name)
+    searched = any(group.searched for group, _ in panels)
     figure.supylabel("final validation loss (nats)", fontsize=9.5)
     return Drawing(figure=figure, caption=_caption(searched=searched))
 
@@ -73,21 +73,21 @@ def _caption(*, searched: bool) -> str:
     )
 
 
-def _rates(family: Family) -> Iterator[str]:
+def _rates(group: SensitivityGroup) -> Iterator[str]:
     """Learning rates of which enough values were tried."""
-    for name, values in family.numeric().items():
+    for name, values in group.numeric().items():
         is_rate = name == "lr" or name.endswith("_lr")
-        if is_rate and len(values) >= FEWEST_VALUES and (family.searched or family.lines(name)):
+        if is_rate and len(values) >= FEWEST_VALUES and (group.searched or group.lines(name)):
             yield name
 
 
-def _draw_panel(axes: Axes, family: Family, name: str) -> None:
-    lines = family.lines(name)
-    drawn = list(family.settings) if family.searched else [s for line in lines for s in line]
+def _draw_panel(axes: Axes, group: SensitivityGroup, name: str) -> None:
+    lines = group.lines(name)
+    drawn = list(group.settings) if group.searched else [s for line in lines for s in line]
     top = _top([s.score for s in drawn if s.score is not None])
-    _draw_lines(axes, family, name)
-    if family.searched:
-        _draw_search(axes, family, name)
+    _draw_lines(axes, group, name)
+    if group.searched:
+        _draw_search(axes, group, name)
     for setting in drawn:
         marker = _marker_at_top(setting, top)
         if marker is not None:
@@ -103,11 +103,11 @@ def _draw_panel(axes: Axes, family: Family, name: str) -> None:
                 zorder=3,
             )
     _scale(axes, sorted({float(s.values[name]) for s in drawn}))
-    if top is not None and (family.searched or len(lines) > 1):
+    if top is not None and (group.searched or len(lines) > 1):
         low = min(s.score for s in drawn if s.score is not None)
         pad = 0.08 * (top - low) or 0.01
         axes.set_ylim(low - pad, top + pad)
-    axes.set_title(f"{family.title}: {name}", fontsize=9, pad=9)
+    axes.set_title(f"{group.title}: {name}", fontsize=9, pad=9)
     axes.tick_params(labelsize=8)
 
 
@@ -134,7 +134,7 @@ def _top(scores: Sequence[float]) -> float | None:
     return max(score for score in scores if score <= limit)
 
 
-def _marker_at_top(setting: Setting, top: float | None) -> str | None:
+def _marker_at_top(setting: TriedSettings, top: float | None) -> str | None:
     if setting.diverged:
         return "x"
     if setting.score is None:
@@ -142,10 +142,10 @@ def _marker_at_top(setting: Setting, top: float | None) -> str | None:
     return "^" if top is not None and setting.score > top else None
 
 
-def _draw_lines(axes: Axes, family: Family, name: str) -> None:
+def _draw_lines(axes: Axes, group: SensitivityGroup, name: str) -> None:
     """One line for each combination of the other settings; a ring where its best is at an edge."""
-    lines = family.lines(name)
-    others = [other for other in family.varied() if other != name]
+    lines = group.lines(name)
+    others = [other for other in group.varied() if other != name]
     for line, marker in zip(lines, itertools.cycle(MARKERS)):
         points = [(float(s.values[name]), s.score) for s in line if s.score is not None]
         label = ", ".join(f"{other} {write_value(line[0].values.get(other))}" for other in others)
@@ -155,13 +155,13 @@ def _draw_lines(axes: Axes, family: Family, name: str) -> None:
             _draw_intervals(axes, line, name)
         lowest, tried = best(line), [float(s.values[name]) for s in line]
         at_edge = lowest is not None and float(lowest.values[name]) in (min(tried), max(tried))
-        if lowest is not None and at_edge and not family.searched:
+        if lowest is not None and at_edge and not group.searched:
             _ring(axes, lowest, name)
     if 1 < len(lines) <= len(MARKERS):
         axes.legend(fontsize=7)
 
 
-def _draw_intervals(axes: Axes, line: Sequence[Setting], name: str) -> None:
+def _draw_intervals(axes: Axes, line: Sequence[TriedSettings], name: str) -> None:
     for setting in line:
         enough = not setting.lost and len(setting.losses) >= MINIMUM_SEEDS
         interval = mean_interval(setting.losses) if enough else None
@@ -170,8 +170,8 @@ def _draw_intervals(axes: Axes, line: Sequence[Setting], name: str) -> None:
             axes.plot([x, x], [interval.low, interval.high], color=POINT_COLOUR, linewidth=1.0)
 
 
-def _draw_search(axes: Axes, family: Family, name: str) -> None:
-    scored = [s for s in family.settings if s.score is not None]
+def _draw_search(axes: Axes, group: SensitivityGroup, name: str) -> None:
+    scored = [s for s in group.settings if s.score is not None]
     axes.plot(
         [float(s.values[name]) for s in scored],
         [float(s.score or 0.0) for s in scored],
@@ -179,14 +179,14 @@ def _draw_search(axes: Axes, family: Family, name: str) -> None:
         color=POINT_COLOUR,
         alpha=0.75,
     )
-    for border in family.borders.get(name, ()):
+    for border in group.borders.get(name, ()):
         axes.axvline(border, color=MUTED_COLOUR, linestyle="--", linewidth=1.0)
     for setting in scored:
         if setting.chosen:
             _ring(axes, setting, name)
 
 
-def _ring(axes: Axes, setting: Setting, name: str) -> None:
+def _ring(axes: Axes, setting: TriedSettings, name: str) -> None:
     axes.plot(
         float(setting.values[name]),
         float(setting.score or 0.0),

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import math
 
-from harness.report.figures.canvas import Drawing, looks, new_axes
-from harness.report.tuned import losses_of_search
-from harness.report.view import StudyView
-from harness.stats.aggregates import expected_best_of_k
+from harness.analysis.shrinkage import losses_of_search
+from harness.analysis.stats.aggregates import expected_best_of_k
+from harness.analysis.study_results import StudyResults
+from harness.report.figures.canvas import Drawing, appearances, new_axes
 
 INDEPENDENT = ("random", "quasi_random", "grid")
 """Searchers whose points do not depend on earlier results."""
 
 
-def tuning_curves(view: StudyView) -> Drawing | None:
+def tuning_curves(study: StudyResults) -> Drawing | None:
     """The expected best tuning score of k configurations, for each variant."""
-    losses = losses_of_search(view)
-    if view.tuning is None or not losses:
+    losses = losses_of_search(study)
+    if study.search is None or not losses:
         return None
-    look = looks(view)
+    look = appearances(study)
     figure, axes = new_axes(height=3.6)
     late = []
     for variant, values in losses.items():
@@ -40,7 +40,7 @@ def tuning_curves(view: StudyView) -> Drawing | None:
     axes.set_xlabel("configurations tried (k)")
     axes.set_ylabel("expected best tuning loss (nats)")
     axes.legend()
-    return Drawing(figure=figure, caption=_caption(view.tuning.searcher))
+    return Drawing(figure=figure, caption=_caption(study.search.searcher))
 
 
 def _early(size: int) -> int:

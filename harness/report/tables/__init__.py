@@ -1,11 +1,11 @@
-"""The tables of a report: one function each, from the view to text."""
+"""The tables of a report: one function each, from the study to text."""
 
 from harness.report.tables.evidence import certificate, looks, pairing, statistics_table
-from harness.report.tables.machine import counters, dead_experts, median_tokens_per_s, speed
+from harness.report.tables.machine import counters, dead_experts, speed
 from harness.report.tables.measures import changes, data_efficiency, measures, speedup
 from harness.report.tables.results import failures, outcomes, outcomes_in_words, results, targets
 from harness.report.tables.search import chosen, ledger, search_failures
-from harness.report.tables.settings import flatten, routes, settings, write_value
+from harness.report.tables.settings import routes, settings
 
 __all__ = [
     "certificate",
@@ -15,11 +15,9 @@ __all__ = [
     "data_efficiency",
     "dead_experts",
     "failures",
-    "flatten",
     "ledger",
     "looks",
     "measures",
-    "median_tokens_per_s",
     "outcomes",
     "outcomes_in_words",
     "pairing",
@@ -31,5 +29,4 @@ __all__ = [
     "speedup",
     "statistics_table",
     "targets",
-    "write_value",
 ]

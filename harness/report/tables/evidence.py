@@ -2,36 +2,36 @@
 
 from __future__ import annotations
 
+from harness.analysis.study_results import StudyResults
 from harness.report import numbers
-from harness.report.blocks import Table, left, right, table, wide
-from harness.report.view import StudyView
+from harness.report.elements import Table, left, right, table, wide
 
 
-def statistics_table(view: StudyView) -> Table | None:
+def statistics_table(study: StudyResults) -> Table | None:
     """How each difference was tested, and every number behind its verdict."""
-    if not view.comparisons:
+    if not study.comparisons:
         return None
     rows = []
-    for comparison in view.comparisons:
-        together, effects = comparison["simultaneous_interval"] or {}, comparison["effects"]
-        equivalence, seeds = comparison["equivalence"], comparison["seeds_to_settle"]
+    for comparison in study.comparisons:
+        together, effects = comparison.simultaneous_interval, comparison.effects
+        equivalence = comparison.equivalence
         rows.append(
             (
-                comparison["variant"],
-                comparison["test"],
-                str(comparison["n"]),
-                numbers.interval(together.get("low"), together.get("high"), signed=True),
-                numbers.probability(comparison["p"]),
-                numbers.probability(comparison["p_holm"]),
-                numbers.probability(comparison["block_dunnett_p"]),
-                numbers.probability(comparison["exact_p"]),
-                numbers.probability(comparison["minimum_exact_p"]),
-                numbers.probability(equivalence["p"] if equivalence else None),
-                numbers.probability(comparison["divergence_p"]),
-                numbers.decimal(effects["d_z"]),
-                numbers.decimal(effects["hedges_g_av"]),
-                numbers.decimal(effects["a12"]),
-                numbers.count(seeds),
+                comparison.variant,
+                comparison.test,
+                str(comparison.n),
+                numbers.interval(together, signed=True),
+                numbers.probability(comparison.p),
+                numbers.probability(comparison.p_holm),
+                numbers.probability(comparison.block_dunnett_p),
+                numbers.probability(comparison.exact_p),
+                numbers.probability(comparison.minimum_exact_p),
+                numbers.probability(equivalence.p if equivalence else None),
+                numbers.probability(comparison.divergence_p),
+                numbers.decimal(effects.d_z),
+                numbers.decimal(effects.hedges_g_av),
+                numbers.decimal(effects.a12),
+                numbers.count(comparison.seeds_to_settle),
             )
         )
     columns = [
@@ -54,21 +54,21 @@ TESTS_NOTE = (
 )
 
 
-def looks(view: StudyView) -> Table | None:
+def looks(study: StudyResults) -> Table | None:
     """Where each comparison with fixed looks stands."""
     rows = []
-    for comparison in view.comparisons:
-        look = comparison["look"]
+    for comparison in study.comparisons:
+        look = comparison.look
         if look is not None:
-            upcoming = look["next_look"]
+            upcoming = look.next_look
             rows.append(
                 (
-                    comparison["variant"],
-                    f"{look['number']} of {look['of']}",
-                    str(look["seeds"]),
-                    numbers.probability(comparison["p"]),
-                    numbers.probability(look["nominal_p"]),
-                    "decided" if look["decided"] else "not decided",
+                    comparison.variant,
+                    f"{look.number} of {look.of}",
+                    str(look.seeds),
+                    numbers.probability(comparison.p),
+                    numbers.probability(look.nominal_p),
+                    "decided" if look.decided else "not decided",
                     f"at {upcoming} seeds" if upcoming else numbers.MISSING,
                 )
             )
@@ -76,11 +76,11 @@ def looks(view: StudyView) -> Table | None:
     return table("Looks", columns, rows) if rows else None
 
 
-def certificate(view: StudyView) -> Table:
+def certificate(study: StudyResults) -> Table:
     """The hashes of each seed's start and data, and whether all variants agree on them."""
     rows = []
-    for seed in view.seeds:
-        ends = [t.outcome for t in view.confirmation if t.seed == seed and t.outcome is not None]
+    for seed in study.seeds:
+        ends = [t.outcome for t in study.confirmation if t.seed == seed and t.outcome is not None]
         initial = {end.initial_parameters_sha256 for end in ends} - {None}
         batches = {end.batches_sha256 for end in ends} - {None}
         silent = sum(end.initial_parameters_sha256 is None for end in ends)
@@ -122,15 +122,15 @@ def _agreement(
     return "the same"
 
 
-def pairing(view: StudyView) -> Table | None:
+def pairing(study: StudyResults) -> Table | None:
     rows = [
         (
-            comparison["variant"],
-            "paired" if comparison["paired"] else "unpaired",
-            "yes" if comparison["pairing_certified"] else "no",
-            comparison["pairing_reason"],
+            comparison.variant,
+            "paired" if comparison.paired else "unpaired",
+            "yes" if comparison.pairing_certified else "no",
+            comparison.pairing_reason,
         )
-        for comparison in view.comparisons
+        for comparison in study.comparisons
     ]
     columns = [*left("variant", "comparison", "certified"), wide("reason")]
     return table("Certificate of pairing", columns, rows) if rows else None

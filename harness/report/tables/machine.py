@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import statistics
 
+from harness.analysis.measures import median_of, median_tokens_per_s
+from harness.analysis.study_results import StudyResults
 from harness.report import numbers
-from harness.report.blocks import Table, left, right, table
-from harness.report.view import StudyView, TrialView
+from harness.report.elements import Table, left, right, table
+from harness.runs.snapshot import TrialSnapshot
 
 
-def speed(view: StudyView) -> Table:
+def speed(study: StudyResults) -> Table:
     """Time and memory of each variant: medians over seeds."""
 
-    def median(trials: list[TrialView], name: str) -> float | None:
+    def median(trials: list[TrialSnapshot], name: str) -> float | None:
         return median_of([getattr(trial.last, name) for trial in trials if trial.last])
 
     rows = []
-    for variant in view.ranked():
-        trials = [trial for trial in view.of(variant) if trial.completed]
+    for variant in study.ranked():
+        trials = [trial for trial in study.of(variant) if trial.completed]
         rows.append(
             (
                 variant,
@@ -46,11 +48,11 @@ def speed(view: StudyView) -> Table:
     )
 
 
-def counters(view: StudyView) -> Table | None:
+def counters(study: StudyResults) -> Table | None:
     """The optimizers' own counters at the end, mean over seeds."""
     finals = {
-        variant: [t.last.counters for t in view.of(variant) if t.completed and t.last is not None]
-        for variant in view.ranked()
+        variant: [t.last.counters for t in study.of(variant) if t.completed and t.last is not None]
+        for variant in study.ranked()
     }
     names = sorted({name for seeds in finals.values() for seed in seeds for name in seed})
     if not names:
@@ -74,11 +76,11 @@ def counters(view: StudyView) -> Table | None:
     )
 
 
-def dead_experts(view: StudyView) -> Table | None:
+def dead_experts(study: StudyResults) -> Table | None:
     """Experts without a token, and the most and least used expert."""
     rows = []
-    for variant in view.ranked():
-        finals = [t.last for t in view.of(variant) if t.completed and t.last is not None]
+    for variant in study.ranked():
+        finals = [t.last for t in study.of(variant) if t.completed and t.last is not None]
         finals = [report for report in finals if report.router_load]
         if not finals:
             continue
@@ -103,12 +105,3 @@ def dead_experts(view: StudyView) -> Table | None:
     columns = [*left("variant"), *right("dead experts, mean", "most in a seed")]
     columns += right("least used (× equal share)", "most used (× equal share)")
     return table("Use of the experts at the last evaluation", columns, rows)
-
-
-def median_of(values: list[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return statistics.median(known) if known else None
-
-
-def median_tokens_per_s(trials: tuple[TrialView, ...] | list[TrialView]) -> float | None:
-    return median_of([trial.tokens_per_s for trial in trials if trial.completed])

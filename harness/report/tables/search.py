@@ -5,25 +5,26 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from harness.analysis.shrinkage import not_tuned, shrinkages
+from harness.analysis.study_results import StudyResults
 from harness.report import numbers
-from harness.report.blocks import Table, left, right, table, wide
+from harness.report.elements import Table, left, right, table, wide
 from harness.report.tables.results import OUTCOME_WORDS
-from harness.report.tables.settings import write_value
-from harness.report.tuned import not_tuned, shrinkages
-from harness.report.view import StudyView, TrialView
+from harness.runs.snapshot import TrialSnapshot
+from harness.study.dotted import write_value
 
 
-def chosen(view: StudyView) -> Table | None:
+def chosen(study: StudyResults) -> Table | None:
     """The point that each search ended with, whether it lies inside its space, its shrinkage."""
-    if view.tuning is None:
+    if study.search is None:
         return None
-    shrunk = {item.variant: item for item in shrinkages(view)}
+    shrunk = {item.variant: item for item in shrinkages(study)}
     rows = []
-    for variant in view.ranked():
-        found, own = view.tuning.variants.get(variant), shrunk.get(variant)
+    for variant in study.ranked():
+        found, own = study.search.variants.get(variant), shrunk.get(variant)
         if found is None:
             continue
-        reason = not_tuned(view, variant)
+        reason = not_tuned(study, variant)
         measured = None if own is None else own.shrinkage
         rows.append(
             (
@@ -54,12 +55,12 @@ CHOSEN_NOTE = (
 )
 
 
-def ledger(view: StudyView) -> Table | None:
+def ledger(study: StudyResults) -> Table | None:
     """What each variant was given, failures included, in the search and in the confirmation."""
     rows = []
-    for variant in view.ranked():
-        if view.tuning is not None and variant in view.tuning.variants:
-            spent = view.tuning.variants[variant].ledger
+    for variant in study.ranked():
+        if study.search is not None and variant in study.search.variants:
+            spent = study.search.variants[variant].ledger
             lost = spent.training_runs - spent.completed
             rows.append(
                 (
@@ -73,7 +74,7 @@ def ledger(view: StudyView) -> Table | None:
                     numbers.duration(3600 * spent.hours),
                 )
             )
-        ended = [trial.outcome for trial in view.of(variant) if trial.outcome is not None]
+        ended = [trial.outcome for trial in study.of(variant) if trial.outcome is not None]
         if ended:
             rows.append(
                 (
@@ -98,18 +99,18 @@ LEDGER_NOTE = (
 )
 
 
-def search_failures(view: StudyView) -> Table | None:
+def search_failures(study: StudyResults) -> Table | None:
     """Every training run of the search that ended in another way than completed."""
     rows = [
         (
             trial.variant,
-            _point_of(view, trial),
+            _point_of(study, trial),
             str(trial.seed),
             OUTCOME_WORDS.get(trial.state, trial.state),
             str(trial.outcome.diverged_at_step or trial.outcome.step),
             trial.outcome.reason or numbers.MISSING,
         )
-        for trial in view.trials
+        for trial in study.trials
         if trial.planned.phase == "tuning" and trial.outcome is not None and not trial.completed
     ]
     columns = [*left("variant"), wide("configuration"), *right("seed"), *left("outcome")]
@@ -117,8 +118,8 @@ def search_failures(view: StudyView) -> Table | None:
     return table("Trials of the search without a final loss", columns, rows) if rows else None
 
 
-def _point_of(view: StudyView, trial: TrialView) -> str:
-    found = view.tuning.variants.get(trial.variant) if view.tuning else None
+def _point_of(study: StudyResults, trial: TrialSnapshot) -> str:
+    found = study.search.variants.get(trial.variant) if study.search else None
     for item in found.configurations if found else ():
         if trial.key in item.keys.values():
             return write_point(item.point)

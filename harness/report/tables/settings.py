@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from harness.report import numbers
-from harness.report.blocks import Table, left, table
-from harness.report.view import TrialView
+from harness.report.elements import Table, left, table
+from harness.runs.snapshot import TrialSnapshot
+from harness.study.dotted import flatten, write_value
 
 
 def settings(values: Mapping[str, Any], title: str = "Settings") -> Table:
@@ -17,7 +18,7 @@ def settings(values: Mapping[str, Any], title: str = "Settings") -> Table:
     return table(title, left("setting", "value"), rows)
 
 
-def routes(trial: TrialView) -> Table | None:
+def routes(trial: TrialSnapshot) -> Table | None:
     """Which part of the optimizer updates which parameter."""
     found = trial.outcome.routes if trial.outcome else []
     if not found:
@@ -44,27 +45,3 @@ def _matrices(matrices: list[dict[str, Any]]) -> str:
         ", ".join(f"{count} of {rows} × {columns}" for (rows, columns), count in sizes.items())
         or numbers.MISSING
     )
-
-
-def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """`{"a": {"b": 1}}` as `{"a.b": 1}`. Tables in a list count by position."""
-    flat: dict[str, Any] = {}
-    for name, value in values.items():
-        path = f"{prefix}{name}"
-        if isinstance(value, Mapping) and value:
-            flat |= flatten(value, f"{path}.")
-        elif isinstance(value, list) and any(isinstance(item, Mapping) for item in value):
-            flat |= flatten({str(index): item for index, item in enumerate(value)}, f"{path}.")
-        else:
-            flat[path] = value
-    return flat
-
-
-def write_value(value: Any) -> str:
-    if value is None:
-        return "none"
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, list | tuple):
-        return ", ".join(write_value(item) for item in value) if value else "none"
-    return f"{value:.6g}" if isinstance(value, float) else str(value)

@@ -9,8 +9,7 @@ from typing import Any
 
 import pytest
 
-from harness.cli import main
-from harness.cli.app import register_commands
+from harness.cli.main import main
 
 
 @pytest.fixture
@@ -18,7 +17,6 @@ def optbench(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., str]:
     """Runs the command in this process and returns its standard output."""
-    register_commands()
 
     def call(*arguments: object) -> str:
         monkeypatch.setattr("sys.argv", ["optbench", *map(str, arguments)])
@@ -50,7 +48,7 @@ def test_the_plan_is_frozen_and_says_what_its_seeds_can_show(
 def test_an_amended_plan_keeps_its_reason_and_what_changed(
     optbench: Optbench, study_file: Path, tmp_path: Path
 ) -> None:
-    from harness.results import StudyFolder
+    from harness.runs.folder import StudyFolder
 
     runs = tmp_path / "runs"
     optbench("plan", study_file, "--runs-dir", runs)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.cli import main
+from harness.cli.main import main
 
 
 @pytest.fixture
@@ -108,7 +108,7 @@ def test_status_and_report_of_an_unknown_study_exit_with_2(
 def test_a_study_that_is_already_running_is_refused(
     optbench: Optbench, study_file: Path, tmp_path: Path
 ) -> None:
-    from harness.results import StudyFolder
+    from harness.runs.folder import StudyFolder
 
     with StudyFolder(tmp_path / "runs" / "tiny").locked():
         code, _, errors = optbench("run", study_file, "--runs-dir", tmp_path / "runs")

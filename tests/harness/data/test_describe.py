@@ -3,7 +3,8 @@ from collections.abc import Callable
 
 from rich.console import Console
 
-from harness.data import TokenDataset, describe, render
+from harness.data import TokenDataset, describe
+from harness.report.terminal.data import render_data
 
 
 def test_the_description_is_json_with_every_count(
@@ -24,7 +25,7 @@ def test_the_table_shows_documents_tokens_windows_and_overlap(
     dataset = build_texts(make_texts(60))
     console = Console(width=200)
     with console.capture() as capture:
-        console.print(render(dataset))
+        console.print(render_data(dataset))
     shown = capture.get()
     manifest = dataset.manifest
     for split in (manifest.train, manifest.validation):

@@ -10,14 +10,14 @@ import matplotlib as mpl
 import numpy as np
 import pytest
 
-from harness.report import analyse_study
+from harness.analysis.study_analysis import analyse_study
+from harness.analysis.study_results import load_results
 from harness.report.figures import FIGURES, draw_all
-from harness.report.figures.canvas import HIGHLIGHTED, looks, style
+from harness.report.figures.canvas import HIGHLIGHTED, appearances, style
 from harness.report.figures.losses import difference_panels
 from harness.report.figures.router import final_router_load
 from harness.report.figures.sensitivity import sensitivity
-from harness.report.view import load_view
-from harness.results import StudyFolder
+from harness.runs.folder import StudyFolder
 
 Write = Callable[..., StudyFolder]
 ONLY_FOR_MANY_VARIANTS = {"difference_panels"}
@@ -32,7 +32,7 @@ def test_every_figure_of_an_eventful_study_is_drawn_and_the_style_of_others_left
 ) -> None:
     analyse_study(eventful_study)
     before = mpl.rcParams["font.size"]
-    images = draw_all(load_view(eventful_study))
+    images = draw_all(load_results(eventful_study))
     assert set(images) == set(FIGURES) - ONLY_FOR_MANY_VARIANTS - ONLY_AFTER_A_SEARCH - {"heatmap"}
     assert all(image.png.startswith(b"\x89PNG") for image in images.values())
     assert all(image.caption.endswith((".", ")")) for image in images.values())
@@ -44,7 +44,7 @@ def test_nothing_is_drawn_where_nothing_was_trained(made_up_study: Write) -> Non
     for path in (folder.path / "trials").iterdir():
         for file in path.iterdir():
             file.unlink()
-    assert draw_all(load_view(folder)) == {}
+    assert draw_all(load_results(folder)) == {}
 
 
 def test_of_nineteen_variants_the_best_have_colours_and_the_others_are_grey(
@@ -52,9 +52,9 @@ def test_of_nineteen_variants_the_best_have_colours_and_the_others_are_grey(
 ) -> None:
     effects = {f"adamw-{i}": 0.05 * i for i in range(5, 23)}
     folder = made_up_study(variants=NINETEEN, seeds=(0, 1, 2), every=60, effects=effects)
-    view = load_view(folder)
+    view = load_results(folder)
     with style():
-        found = looks(view)
+        found = appearances(view)
     assert found["adamw"].colour == "#222222"
     in_colour = [name for name, look in found.items() if not look.muted]
     assert in_colour == ["adamw", *(f"adamw-{i}" for i in range(5, 5 + HIGHLIGHTED))]
@@ -85,7 +85,7 @@ def test_a_best_rate_at_the_edge_is_ringed_and_a_divergence_ticked(
         every=60,
     )
     with style():
-        drawing = sensitivity(load_view(folder))
+        drawing = sensitivity(load_results(folder))
     assert drawing is not None
     (axes,) = (axes for axes in drawing.figure.axes if axes.get_visible())
     points = {str(line.get_marker()): np.asarray(line.get_xdata()) for line in axes.lines}
@@ -104,7 +104,7 @@ def test_importing_loads_neither_matplotlib_nor_mlflow_and_drawing_no_pyplot() -
 
 
 def test_the_router_load_of_seeds_is_sorted_before_it_is_averaged(made_up_study: Write) -> None:
-    view = load_view(made_up_study())
+    view = load_results(made_up_study())
     load = final_router_load(view, "muon")
     assert load is not None
     assert load.shape == (4, 8)

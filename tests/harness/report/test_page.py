@@ -10,11 +10,15 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from harness.report import analyse_study, build, page, render_terminal
+from harness.analysis.study_analysis import analyse_study
 from harness.report.figures import FIGURES
-from harness.report.output import gather
-from harness.results import StudyFolder, write_json
-from harness.study import load_plan
+from harness.report.html import write_html
+from harness.report.markdown import write_markdown
+from harness.report.terminal.study import render_study
+from harness.report.write import gather, write_report
+from harness.runs.files import write_json
+from harness.runs.folder import StudyFolder
+from harness.runs.plan_file import load_plan
 
 Write = Callable[..., StudyFolder]
 
@@ -52,11 +56,11 @@ def parsed(html: str) -> References:
 
 def text_of(folder: StudyFolder) -> str:
     """The page without its figures, which take most of the time."""
-    return page.html(gather(folder, draw=lambda view: {}))
+    return write_html(gather(analyse_study(folder), draw=lambda view: {}))
 
 
 def markdown_of(folder: StudyFolder) -> str:
-    return page.markdown(gather(folder, draw=lambda view: {}))
+    return write_markdown(gather(analyse_study(folder), draw=lambda view: {}))
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -65,7 +69,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 def test_the_page_needs_nothing_but_itself(made_up_study: Write) -> None:
     folder = made_up_study(seeds=(0, 1, 2), every=60)
-    found = parsed(build(folder).read_text(encoding="utf-8"))
+    found = parsed(write_report(analyse_study(folder)).read_text(encoding="utf-8"))
     assert found.open == [], "every tag is closed"
     drawn = list(folder.report_folder.glob("*.png"))
     assert len(found.loaded) == len(drawn) > 5
@@ -76,16 +80,16 @@ def test_the_page_needs_nothing_but_itself(made_up_study: Write) -> None:
 
 def test_the_same_files_give_the_same_report_and_others_another(made_up_study: Write) -> None:
     folder = made_up_study(seeds=(0, 1, 2), every=40)
-    build(folder)
+    write_report(analyse_study(folder))
     first = contents(folder.report_folder)
-    build(folder)
+    write_report(analyse_study(folder))
     assert contents(folder.report_folder) == first
     figures = set(first) - {"index.html", "report.md", "results.csv"}
     assert figures < {f"{name}.png" for name in FIGURES}
     assert len(figures) > 5
     assert "](forest.png)" in (folder.report_folder / "report.md").read_text(encoding="utf-8")
     folder.trial(load_plan(folder).trials[0].key).outcome_path.unlink()
-    build(folder)
+    write_report(analyse_study(folder))
     assert not (folder.report_folder / "forest.png").exists(), "nothing supports it any more"
 
 
@@ -172,7 +176,7 @@ def test_a_study_of_which_nothing_was_trained_has_a_page(made_up_study: Write) -
         for file in path.iterdir():
             file.unlink()
     assert "0 of 5 seeds" in text_of(folder)
-    assert parsed(build(folder).read_text(encoding="utf-8")).loaded == []
+    assert parsed(write_report(analyse_study(folder)).read_text(encoding="utf-8")).loaded == []
 
 
 def test_a_missing_environment_is_said(made_up_study: Write) -> None:
@@ -197,10 +201,10 @@ def test_equal_variants_are_pointed_out(made_up_study: Write) -> None:
 
 @pytest.mark.parametrize("width", [80, 100])
 def test_the_terminal_shows_every_column(eventful_study: StudyFolder, width: int) -> None:
-    analysis = analyse_study(eventful_study)
+    results = analyse_study(eventful_study)
     console = Console(width=width)
     with console.capture() as capture:
-        console.print(render_terminal(eventful_study, analysis))
+        console.print(render_study(results))
     text = capture.get()
     assert all(len(line) <= width for line in text.splitlines())
     assert "…" not in text, "nothing is cut off"
@@ -213,7 +217,7 @@ def test_the_terminal_says_why_there_is_no_verdict(made_up_study: Write) -> None
     folder = made_up_study(seeds=(0, 1))
     console = Console(width=80)
     with console.capture() as capture:
-        console.print(render_terminal(folder, analyse_study(folder)))
+        console.print(render_study(analyse_study(folder)))
     assert "No verdict." in capture.get()
 
 

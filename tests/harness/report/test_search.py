@@ -8,17 +8,19 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from harness.report import analyse_study, page, render_terminal
+from harness.analysis.shrinkage import losses_of_search, not_tuned, shrinkages
+from harness.analysis.study_analysis import analyse_study, results_rows, why_no_analysis
+from harness.analysis.study_results import load_results
 from harness.report.figures.canvas import style
 from harness.report.figures.heatmap import heatmap
 from harness.report.figures.sensitivity import sensitivity
 from harness.report.figures.tuning import tuning_curves
-from harness.report.output import gather
-from harness.report.rows import results_rows, why_no_analysis
+from harness.report.html import write_html
 from harness.report.tables import chosen, ledger, search_failures
-from harness.report.tuned import losses_of_search, not_tuned, shrinkages
-from harness.report.view import load_view
-from harness.results import StudyFolder
+from harness.report.terminal.study import render_study
+from harness.report.write import gather
+from harness.runs.folder import StudyFolder
+from harness.runs.snapshot import load_snapshot
 
 Write = Callable[..., StudyFolder]
 NARROW = {
@@ -38,21 +40,21 @@ GRID = {
 
 
 def text_of(folder: StudyFolder) -> str:
-    return page.html(gather(folder, draw=lambda view: {}))
+    return write_html(gather(analyse_study(folder), draw=lambda view: {}))
 
 
 def test_only_confirmation_seeds_measure(made_up_search: Write) -> None:
     folder = made_up_search()
-    view = load_view(folder)
+    view = load_results(folder)
     assert view.seeds == (0, 1, 2, 3, 4)
-    assert {row.seed for row in results_rows(folder, view.plan)} == set(view.seeds)
+    assert {row.seed for row in results_rows(load_snapshot(folder))} == set(view.seeds)
 
 
 def test_shrinkage_is_the_tuning_score_minus_the_confirmation_mean(made_up_search: Write) -> None:
-    view = load_view(made_up_search())
-    assert view.tuning is not None
+    view = load_results(made_up_search())
+    assert view.search is not None
     for item in shrinkages(view):
-        found = view.tuning.variants[item.variant].chosen
+        found = view.search.variants[item.variant].chosen
         assert found is not None
         assert found.score is not None
         mean = np.mean(list(view.losses(item.variant).values()))
@@ -60,7 +62,7 @@ def test_shrinkage_is_the_tuning_score_minus_the_confirmation_mean(made_up_searc
 
 
 def test_shorter_runs_of_the_search_have_no_shrinkage(made_up_search: Write) -> None:
-    view = load_view(made_up_search(tuning={"trials": 3, "steps": 60}))
+    view = load_results(made_up_search(tuning={"trials": 3, "steps": 60}))
     assert {item.shrinkage for item in shrinkages(view)} == {None}
     table = chosen(view)
     assert table is not None
@@ -73,7 +75,7 @@ def test_an_edge_is_a_warning_in_the_verdict_and_a_mark_in_every_table(
     tuning = {"trials": 3, "searcher": "grid", "sigma": 0.002}
     folder = made_up_search(spaces=NARROW, tuning=tuning)
     analyse_study(folder)
-    view = load_view(folder)
+    view = load_results(folder)
     assert "is at the high edge of {0.0005, 0.001, 0.002}" in (not_tuned(view, "adamw") or "")
     assert not_tuned(view, "muon") is None
     text = text_of(folder)
@@ -82,21 +84,21 @@ def test_an_edge_is_a_warning_in_the_verdict_and_a_mark_in_every_table(
     assert ">better<" in text
     console = Console(width=100)
     with console.capture() as capture:
-        console.print(render_terminal(folder, analyse_study(folder)))
+        console.print(render_study(analyse_study(folder)))
     assert "adamw is not tuned" in capture.get()
 
 
 def test_a_study_that_searches_nothing_marks_nothing(made_up_study: Write) -> None:
     folder = made_up_study()
-    view = load_view(folder)
-    assert view.tuning is None
+    view = load_results(folder)
+    assert view.search is None
     assert not_tuned(view, "muon") is None
     assert (chosen(view), shrinkages(view), losses_of_search(view)) == (None, (), {})
     assert "not tuned" not in text_of(folder)
 
 
 def test_a_lost_configuration_counts_as_the_worst(made_up_search: Write) -> None:
-    view = load_view(made_up_search(spaces=GRID, tuning={"trials": 6, "searcher": "grid"}))
+    view = load_results(made_up_search(spaces=GRID, tuning={"trials": 6, "searcher": "grid"}))
     losses = losses_of_search(view)
     assert {name: len(values) for name, values in losses.items()} == {"adamw": 6, "muon": 6}
     worst = max(value for values in losses.values() for value in values)
@@ -105,7 +107,7 @@ def test_a_lost_configuration_counts_as_the_worst(made_up_search: Write) -> None
 
 
 def test_the_ledger_counts_what_was_lost(made_up_search: Write) -> None:
-    view = load_view(made_up_search(spaces=GRID, tuning={"trials": 6, "searcher": "grid"}))
+    view = load_results(made_up_search(spaces=GRID, tuning={"trials": 6, "searcher": "grid"}))
     table = ledger(view)
     assert table is not None
     rows = {(row[0], row[1]): row[2:6] for row in table.rows}
@@ -119,7 +121,7 @@ def test_the_ledger_counts_what_was_lost(made_up_search: Write) -> None:
 
 def test_every_figure_of_a_search_is_drawn(made_up_search: Write) -> None:
     folder = made_up_search(spaces=GRID, tuning={"trials": 6, "searcher": "grid"}, every=60)
-    view = load_view(folder)
+    view = load_results(folder)
     with style():
         drawn = [draw(view) for draw in (sensitivity, heatmap, tuning_curves)]
     assert None not in drawn
@@ -128,7 +130,7 @@ def test_every_figure_of_a_search_is_drawn(made_up_search: Write) -> None:
 
 
 def test_points_of_a_random_search_are_a_map_of_points(made_up_search: Write) -> None:
-    view = load_view(made_up_search(every=60))
+    view = load_results(made_up_search(every=60))
     with style():
         drawing = heatmap(view)
         rates = sensitivity(view)
@@ -141,7 +143,7 @@ def test_points_of_a_random_search_are_a_map_of_points(made_up_search: Write) ->
 
 def test_a_search_under_way_has_a_page_without_results(made_up_search: Write) -> None:
     folder = made_up_search(unchosen=True)
-    view = load_view(folder)
+    view = load_results(folder)
     assert not view.complete
     assert "The search is not over (16 configurations have ended)" in (why_no_analysis(view) or "")
     text = text_of(folder)

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from harness.report.view import load_view
-from harness.results import StudyFolder
-from harness.tracking import store
-from harness.tracking.records import records
+from harness.analysis.study_results import load_results
+from harness.runs.folder import StudyFolder
+from harness.tracking import mlflow_store as store
+from harness.tracking.run_records import records
 
 Point = tuple[str, str, int, float]
 
@@ -50,7 +50,7 @@ class Stored:
     def expected(folder: StudyFolder) -> list[Point]:
         return sorted(
             (record.name, key, step, value)
-            for record in records(load_view(folder))
+            for record in records(load_results(folder))
             for group in record.groups
             for key, value, step in group.values
         )

@@ -12,12 +12,15 @@ from typing import Any
 
 import pytest
 
-from harness.report import analyse_study, build
-from harness.report.view import load_view
-from harness.results import StudyFolder
-from harness.study import load_plan
-from harness.tracking import Tracker, TrackingUnavailable, store, ui_command, ui_links
-from harness.tracking.records import records, trial_record
+from harness.analysis.study_analysis import analyse_study
+from harness.analysis.study_results import load_results
+from harness.report.write import write_report
+from harness.runs.folder import StudyFolder
+from harness.runs.plan_file import load_plan
+from harness.tracking import mlflow_store as store
+from harness.tracking.run_records import records, trial_record
+from harness.tracking.tracker import Tracker, TrackingUnavailable, ui_command
+from harness.tracking.ui_views import ui_links
 
 Write = Callable[..., StudyFolder]
 SMALL: dict[str, Any] = {"seeds": (0, 1, 2), "steps": 20, "every": 10}
@@ -27,7 +30,7 @@ def test_every_field_of_every_report_is_a_point(made_up_study: Write, stored: An
     folder = made_up_study(**SMALL)
     Tracker(folder).sync()
     values = {(name, key, step): value for name, key, step, value in stored.points()}
-    trial = load_view(folder).of("muon")[1]
+    trial = load_results(folder).of("muon")[1]
     for report in trial.reports:
         numbers = report.model_dump(exclude={"router_load", "counters"})
         numbers |= {f"counters/{name}": value for name, value in report.counters.items()}
@@ -42,7 +45,7 @@ def test_every_field_of_every_report_is_a_point(made_up_study: Write, stored: An
 def test_a_diverged_trial_shows_its_last_finite_loss_and_a_tag(
     eventful_study: StudyFolder,
 ) -> None:
-    view = load_view(eventful_study)
+    view = load_results(eventful_study)
     record = trial_record(view, view.of("muon-hot")[3])
     losses = [
         (step, value)
@@ -57,14 +60,14 @@ def test_a_diverged_trial_shows_its_last_finite_loss_and_a_tag(
 
 
 def test_no_point_is_ever_nan_or_infinite(eventful_study: StudyFolder) -> None:
-    for record in records(load_view(eventful_study)):
+    for record in records(load_results(eventful_study)):
         for group in record.groups:
             assert all(math.isfinite(value) for _, value, _ in group.values)
 
 
 def test_the_summary_holds_what_the_ui_cannot_compute(made_up_study: Write, stored: Any) -> None:
     folder = made_up_study(**SMALL)
-    analysis = analyse_study(folder)
+    analysis = analyse_study(folder).analysis
     assert analysis is not None
     Tracker(folder).sync()
     comparison = analysis.comparisons[0]
@@ -110,7 +113,7 @@ def test_equal_variants_each_have_their_runs(made_up_study: Write, stored: Any) 
 
 def test_the_report_is_an_artifact_and_is_uploaded_once(made_up_study: Write, stored: Any) -> None:
     folder = made_up_study(**SMALL)
-    page = build(folder)
+    page = write_report(analyse_study(folder))
     Tracker(folder).sync()
     (artifact,) = (stored.runs_dir / "mlartifacts" / "made-up").glob("*/artifacts/index.html")
     assert artifact.read_bytes() == page.read_bytes()
@@ -129,7 +132,7 @@ def test_large_studies_stay_below_the_limits_of_a_request(
 ) -> None:
     many = {f"adamw-{i}": {"kind": "adamw", "lr": 0.001 * (i + 1)} for i in range(19)}
     folder = made_up_study(seeds=(0,), variants=many, effects={}, steps=60, every=1)
-    view = load_view(folder)
+    view = load_results(folder)
     study, *_, last = records(view)
     assert len(study.params) > store.PARAMS_PER_BATCH, "the test is about more than one request"
     assert sum(len(group.values) for group in last.groups) > store.METRICS_PER_BATCH

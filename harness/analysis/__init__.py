@@ -1,0 +1,1 @@
+"""Numbers to verdicts: statistics, comparisons, searches, and whether they keep their promises."""

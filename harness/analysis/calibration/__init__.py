@@ -1,0 +1,1 @@
+"""Do the statistics keep their promises on noise whose truth is known?"""

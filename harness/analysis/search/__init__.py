@@ -1,0 +1,1 @@
+"""What a search found: which configuration was chosen, and what it cost."""

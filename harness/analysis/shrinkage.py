@@ -1,0 +1,110 @@
+"""What the search of a tuning phase says beside its result: shrinkage, warnings, all its losses."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from harness.analysis.study_results import StudyResults
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shrinkage:
+    """How much of the chosen configuration's tuning score was luck.
+
+    `shrinkage = tuning score - confirmation mean`: below 0 the choice looked better than it is. It
+    is None where `why_not` has a reason.
+    """
+
+    variant: str
+    tuning_score: float
+    confirmation_mean: float | None = None
+    shrinkage: float | None = None
+    why_not: str | None = None
+
+
+def shrinkages(study: StudyResults) -> tuple[Shrinkage, ...]:
+    """One for each variant whose search chose a configuration."""
+    return tuple(_shrinkages(study))
+
+
+def _shrinkages(study: StudyResults) -> Iterator[Shrinkage]:
+    if study.search is None:
+        return
+    for name, found in study.search.variants.items():
+        if found.chosen is None or found.chosen.score is None:
+            continue
+        score, trials = found.chosen.score, study.of(name)
+        losses = [trial.loss for trial in trials if trial.loss is not None]
+        if _shorter(study):
+            why_not = "the runs of the search were shorter"
+        elif any(trial.outcome is None for trial in trials) or not trials:
+            why_not = "not confirmed yet"
+        elif len(losses) < len(trials):
+            why_not = "not every confirmation run has a final loss"
+        else:
+            mean = sum(losses) / len(losses)
+            yield Shrinkage(
+                variant=name,
+                tuning_score=score,
+                confirmation_mean=mean,
+                shrinkage=score - mean,
+            )
+            continue
+        yield Shrinkage(variant=name, tuning_score=score, why_not=why_not)
+
+
+def _shorter(study: StudyResults) -> bool:
+    tuning, steps = study.settings.tuning, study.settings.training.steps
+    return tuning is not None and tuning.steps is not None and tuning.steps != steps
+
+
+def not_tuned(study: StudyResults, variant: str) -> str | None:
+    """Why the variant does not count as tuned; None if it does or the study searches nothing."""
+    if study.search is None or variant not in study.search.variants:
+        return None
+    found = study.search.variants[variant]
+    if found.tuned:
+        return None
+    return "; ".join(found.edges) or "its search is not finished"
+
+
+def losses_of_search(study: StudyResults) -> dict[str, list[float]]:
+    """Every ended configuration's score by variant, in rank order.
+
+    One without a score (diverged, failed, stopped) takes the worst score of all variants. A variant
+    of which nothing completed is left out where no variant completed anything.
+    """
+    if study.search is None:
+        return {}
+    ended = {
+        name: [c.score for c in study.search.variants[name].configurations if c.outcome is not None]
+        for name in study.ranked()
+        if name in study.search.variants
+    }
+    worst = max(
+        (score for scores in ended.values() for score in scores if score is not None),
+        default=math.inf,
+    )
+    if not math.isfinite(worst):
+        return {}
+    return {
+        name: [worst if score is None else score for score in scores]
+        for name, scores in ended.items()
+        if scores
+    }
+
+
+def settings_in_force(study: StudyResults, variant: str) -> dict[str, Any]:
+    """The variant's table as it is confirmed; what a search still has to choose is missing."""
+    own = study.variant(variant)
+    settings = own.model_dump(mode="json", exclude={"name"})
+    specs = [trial.spec for trial in study.of(variant) if trial.spec is not None]
+    if own.space and specs:
+        settings["optimizer"] = specs[0].optimizer.model_dump(mode="json")
+    elif own.space:
+        left = settings["optimizer"].items()
+        settings["optimizer"] = {key: value for key, value in left if key not in own.space}
+    return settings

@@ -1,0 +1,142 @@
+"""From the files of a study to its analysis: which runs are read, and analysis.json."""
+
+from __future__ import annotations
+
+from itertools import takewhile
+
+from harness.analysis.compare import BaselineSlope, analyse
+from harness.analysis.result_rows import ResultRow
+from harness.analysis.search.summary import summarise_search
+from harness.analysis.stats.equivalence import slope_near_end
+from harness.analysis.study_results import StudyResults, with_analysis
+from harness.errors import UserError
+from harness.runs.files import write_json
+from harness.runs.folder import StudyFolder
+from harness.runs.snapshot import StudySnapshot, TrialSnapshot, load_snapshot
+from harness.study.settings import MINIMUM_SEEDS, NEAR_THE_END
+
+UNIT = "nats"
+"""Of the losses of every study: cross-entropy with the natural logarithm, per token."""
+
+
+def analyse_study(folder: StudyFolder) -> StudyResults:
+    """Analyses the finished seeds and writes analysis.json.
+
+    Without an analysis there is no analysis.json: `why_no_analysis` says what is missing, or the
+    result's `error` why the study's settings cannot be applied to what was trained.
+
+    Raises:
+        UserError: no plan there, or one that was changed by hand.
+    """
+    snapshot = load_snapshot(folder)
+    if why_no_analysis(snapshot) is not None:
+        folder.analysis_path.unlink(missing_ok=True)
+        return with_analysis(snapshot, None)
+    settings, seeds = snapshot.settings.analysis, analysed_seeds(snapshot)
+    rows = [row for row in results_rows(snapshot) if row.seed in seeds[row.variant]]
+    try:
+        analysis = analyse(rows, settings, slope=_slope(snapshot))
+    except UserError as error:
+        folder.analysis_path.unlink(missing_ok=True)
+        return with_analysis(snapshot, None, error=str(error))
+    write_json(folder.analysis_path, {**analysis.to_json(), "plan_sha256": snapshot.plan.sha256})
+    return with_analysis(snapshot, analysis)
+
+
+def results_rows(study: StudySnapshot) -> list[ResultRow]:
+    """One row for each planned confirmation trial that has an outcome, in the plan's order.
+
+    A diverged, failed or stopped trial is a row without a value. A trial without an outcome is not
+    a row: it is still to be run.
+    """
+    return [row for trial in study.confirmation if (row := _row(trial)) is not None]
+
+
+def _row(trial: TrialSnapshot) -> ResultRow | None:
+    outcome = trial.outcome
+    if outcome is None:
+        return None
+    return ResultRow(
+        variant=trial.variant,
+        seed=trial.seed,
+        value=trial.loss,
+        outcome=outcome.outcome,
+        initial_sha256=outcome.initial_parameters_sha256,
+        batches_sha256=outcome.batches_sha256,
+        diverged_at_step=outcome.diverged_at_step,
+        unit=UNIT,
+    )
+
+
+def analysed_seeds(study: StudySnapshot) -> dict[str, tuple[int, ...]]:
+    """The seeds of each variant that are analysed.
+
+    Without looks: those at which every variant has an outcome, because a variant that happens to
+    be a seed ahead would break the pairs. With looks: each variant's first seeds without a gap,
+    because a decided variant is not trained any further.
+    """
+    if not study.settings.analysis.looks:
+        return dict.fromkeys(study.variants, study.whole_seeds())
+    return {
+        variant: tuple(
+            trial.seed for trial in takewhile(lambda t: t.outcome is not None, study.of(variant))
+        )
+        for variant in study.variants
+    }
+
+
+def why_no_analysis(study: StudySnapshot) -> str | None:
+    """The reason why nothing can be said yet; None if something can."""
+    settings = study.settings.analysis
+    if not study.challengers and settings.target is None:
+        return f"The study has one variant only ({study.baseline}): there is nothing to compare."
+    search = summarise_search(study)
+    if search is not None and not study.confirmation:
+        ended = sum(
+            configuration.outcome is not None
+            for found in search.variants.values()
+            for configuration in found.configurations
+        )
+        return (
+            f"The search is not over ({ended} configurations have ended) and the confirmation "
+            "has not begun: run the study again, it continues where it stopped."
+        )
+    needed = min(settings.looks or [MINIMUM_SEEDS])
+    done, planned = min(map(len, analysed_seeds(study).values())), len(study.seeds)
+    if done >= needed:
+        return None
+    return (
+        f"{done} of {planned} seeds are finished for every variant and a verdict needs at least "
+        f"{needed}: "
+        + (
+            "run the study again, it continues where it stopped."
+            if planned >= needed
+            else f"plan at least {needed} confirmation seeds."
+        )
+    )
+
+
+def _slope(study: StudySnapshot) -> BaselineSlope | None:
+    """Slope near the end of the baseline's validation loss, averaged over its completed seeds.
+
+    Raises:
+        UserError: a margin in percent of speed is asked for and no slope can be read.
+    """
+    if study.settings.analysis.margin_speedup_percent is None:
+        return None
+    runs = [trial.reports for trial in study.of(study.baseline) if trial.completed]
+    points = [
+        (report.step, report.validation_loss)
+        for reports in runs
+        for report in reports
+        if report.validation_loss is not None
+    ]
+    try:
+        slope = slope_near_end(
+            [step for step, _ in points],
+            [loss for _, loss in points],
+            last_fraction=NEAR_THE_END,
+        )
+    except ValueError as error:
+        raise UserError(f"analysis.margin_speedup_percent: {error}") from None
+    return BaselineSlope(steps=max(step for step, _ in points), loss_per_step=slope)

@@ -1,0 +1,81 @@
+"""The report as Markdown beside its figures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from harness.report.elements import (
+    Details,
+    Element,
+    Facts,
+    FigureImage,
+    Paragraph,
+    Section,
+    Table,
+    Verdict,
+)
+from harness.report.sections import Material
+
+
+def write_markdown(material: Material) -> str:
+    lines = [f"# {_plain(material.study.name)}", ""]
+    for section in material.sections:
+        lines += [f"## {section.title}", "", *_write(section)]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _write(section: Section) -> Iterator[str]:
+    for block in section.blocks:
+        yield from _write_block(block)
+        yield ""
+
+
+def _write_block(block: Element) -> Iterator[str]:
+    match block:
+        case Table():
+            yield from _write_table(block)
+        case Paragraph():
+            yield f"**{_plain(block.text)}**" if block.tone == "warning" else _plain(block.text)
+        case Facts():
+            yield from (f"- {_plain(label)}: {_plain(value)}" for label, value in block.items)
+        case Verdict():
+            yield f"- **{block.word}**: {_plain(block.sentence)}"
+        case FigureImage():
+            yield f"![{block.title}]({block.name}.png)"
+            yield ""
+            yield f"*{block.title}.* {_plain(block.caption)}"
+        case Details():
+            yield from ("<details>", f"<summary>{_plain(block.title)}</summary>", "")
+            for inner in block.blocks:
+                yield from _write_block(inner)
+                yield ""
+            yield "</details>"
+
+
+def _write_table(table: Table) -> Iterator[str]:
+    yield f"### {_plain(table.title)}"
+    yield ""
+    yield _row([column.title for column in table.columns])
+    yield _row(
+        [":---" if column.align == "left" else "---:" for column in table.columns], plain=False
+    )
+    for index, row in enumerate(table.rows):
+        strong = index in table.strong_rows
+        yield _row(
+            [f"**{cell}**" if strong and column == 1 else cell for column, cell in enumerate(row)]
+        )
+    if table.note:
+        yield ""
+        yield _plain(table.note)
+
+
+def _row(cells: Sequence[str], *, plain: bool = True) -> str:
+    return "| " + " | ".join(_plain(cell) if plain else cell for cell in cells) + " |"
+
+
+_ESCAPES = str.maketrans({"|": r"\|", "<": "&lt;", ">": "&gt;", "\n": " ", "\r": " "})
+
+
+def _plain(text: str) -> str:
+    """Text from a file cannot end a table cell or open a tag."""
+    return text.translate(_ESCAPES)

@@ -1,0 +1,1 @@
+"""Everything that is shown in a terminal of 80 columns."""

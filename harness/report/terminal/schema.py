@@ -1,0 +1,14 @@
+"""The keys of a study file for the terminal."""
+
+from __future__ import annotations
+
+from rich.table import Table
+
+from harness.study import schema
+
+
+def render_schema(section: str | None = None) -> Table:
+    table = Table("key", "type", "default", "meaning", box=None, pad_edge=False)
+    for key, kind, default, meaning in schema.rows(section):
+        table.add_row(f"[bold]{key}[/]".replace("[]", r"\[]"), kind, default, meaning)
+    return table

@@ -1,0 +1,84 @@
+"""The result of a study for a terminal of 80 columns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from harness.analysis.measures import median_tokens_per_s
+from harness.analysis.shrinkage import not_tuned
+from harness.analysis.study_analysis import why_no_analysis
+from harness.analysis.study_results import StudyResults
+from harness.report import numbers, tables
+from harness.report.terminal.analysis import VERDICT_STYLES
+from harness.report.verdict_section import seeds_to_settle
+
+
+def render_study(study: StudyResults) -> RenderableType:
+    """A table of the variants, then the verdicts in words, or the reason why there are none."""
+    return Group(_table(study), *_verdicts(study), *_failures(study))
+
+
+def _table(study: StudyResults) -> Table:
+    full = tables.results(study)
+    table = Table(
+        box=box.SIMPLE,
+        padding=(0, 1),
+        pad_edge=False,
+        title=study.name,
+        title_justify="left",
+        title_style="bold",
+    )
+    table.add_column("variant", overflow="fold")
+    for heading in ("loss", "interval", "accuracy", "tokens/s"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("completed", overflow="fold")
+    at = {column.title: index for index, column in reversed(list(enumerate(full.columns)))}
+    for row in full.rows:
+        variant = row[at["variant"]]
+        table.add_row(
+            variant,
+            row[at["loss"]],
+            row[at["interval"]],
+            row[at["accuracy"]],
+            numbers.count(median_tokens_per_s(study.of(variant))).replace(
+                "\N{NARROW NO-BREAK SPACE}", ","
+            ),
+            row[at["completed"]],
+            style="bold" if variant == study.baseline else None,
+        )
+    return table
+
+
+def _verdicts(study: StudyResults) -> Iterator[RenderableType]:
+    analysis = study.analysis
+    if analysis is None:
+        yield Text(f"No verdict. {why_no_analysis(study) or ''}", style="yellow")
+        return
+    verdicts = Table.grid(padding=(0, 2, 0, 0))
+    for comparison in study.comparisons_in_rank_order():
+        sentence = comparison.sentence + seeds_to_settle(comparison)
+        word = Text(comparison.verdict, style=VERDICT_STYLES[comparison.verdict])
+        verdicts.add_row(word, sentence)
+    yield verdicts
+    yield from (Text(target.sentence) for target in analysis.targets)
+    for variant in study.variants:
+        if reason := not_tuned(study, variant):
+            yield Text(f"{variant} is not tuned: {reason}.", style="yellow")
+    if not study.complete:
+        yield Text(
+            f"Not finished: {study.finished} of {len(study.confirmation)} trials. "
+            "This is not the planned result.",
+            style="yellow",
+        )
+    yield from (Text(f"- {note}", style="dim") for note in analysis.notes)
+
+
+def _failures(study: StudyResults) -> Iterator[RenderableType]:
+    failures = tables.failures(study)
+    for variant, seed, outcome, step, reason in failures.rows if failures else ():
+        yield Text(f"{variant} seed {seed}: {outcome} at step {step}: {reason}", style="yellow")

@@ -1,0 +1,88 @@
+"""plan.json: frozen before the first trial, checked whenever it is read, amended with a reason."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+from harness.errors import UserError
+from harness.runs.files import read_json, write_json, write_text
+from harness.runs.folder import Amendment, StudyFolder
+from harness.runs.search_log import SearchLog, Suggested, chosen_points
+from harness.study.plan import (
+    Plan,
+    PlannedTrial,
+    confirmation_trials,
+    differences,
+    with_chosen,
+)
+from harness.study.study_file import Study
+
+
+def freeze(folder: StudyFolder, plan: Plan, *, source: Path, amend: str | None = None) -> None:
+    """Writes the plan before the first trial, or checks that the one on disk is the same.
+
+    Args:
+        amend: why a changed plan may replace the frozen one; kept, and printed in the report.
+
+    Raises:
+        UserError: the folder holds results of a different plan; nothing is overwritten.
+    """
+    if folder.plan_path.exists():
+        frozen = load_plan(folder)
+        if frozen.sha256 == plan.sha256:
+            return
+        changes = list(differences(frozen.model_dump(), plan.model_dump()))
+        if not amend:
+            raise UserError(
+                f"{folder.path} holds results of a different plan. Changed: "
+                + "; ".join(changes[:6])
+                + (f"; and {len(changes) - 6} more" if len(changes) > 6 else "")
+                + ". A changed plan is a new study: give it a new `name` or another --runs-dir, "
+                'or say with --amend "why" that the change is meant; the report will show it.'
+            )
+        amendment = Amendment(
+            why=amend,
+            when=datetime.now(UTC).isoformat(timespec="seconds"),
+            from_sha256=frozen.sha256,
+            to_sha256=plan.sha256,
+            changes=tuple(changes),
+        )
+        amendments = [*folder.amendments(), amendment]
+        write_json(folder.amendments_path, [a.model_dump(mode="json") for a in amendments])
+    write_text(folder.path / "study.toml", source.read_text(encoding="utf-8"))
+    write_json(folder.plan_path, {**plan.model_dump(mode="json"), "plan_sha256": plan.sha256})
+
+
+def load_plan(folder: StudyFolder) -> Plan:
+    """Reads plan.json, checks it against its own hash, and adds the trials that a search found.
+
+    Raises:
+        UserError: no plan there, or one that was edited by hand.
+    """
+    if not folder.plan_path.exists():
+        raise UserError(f"no study in {folder.path}: run `optbench run STUDY` first")
+    values = read_json(folder.plan_path)
+    stated = values.pop("plan_sha256", None)
+    plan = Plan.model_validate(values)
+    if plan.sha256 != stated:
+        raise UserError(
+            f"{folder.plan_path} was changed after it was written (its hash does not agree): "
+            "restore it, or start the study in a new folder"
+        )
+    if plan.study.get("tuning"):
+        return plan.model_copy(update={"trials": tuple(_found_by_search(plan, folder))})
+    return plan
+
+
+def _found_by_search(plan: Plan, folder: StudyFolder) -> Iterator[PlannedTrial]:
+    """The rows that only the search could know: its trials and, once it is over, those chosen."""
+    events = SearchLog(folder.path).events()
+    for event in events:
+        if isinstance(event, Suggested):
+            for seed, key in event.keys.items():
+                yield PlannedTrial(variant=event.variant, phase="tuning", seed=seed, key=key)
+    study, chosen = Study.model_validate(plan.study), chosen_points(events)
+    if chosen.keys() == {variant.name for variant in study.variants}:
+        yield from confirmation_trials(with_chosen(study, chosen), plan.data_sha256)

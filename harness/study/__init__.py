@@ -1,0 +1,1 @@
+"""The question, frozen: the study file, its settings, its trials, its plan."""

@@ -1,0 +1,120 @@
+"""The plan: which trials a study consists of, fixed and hashed before the first one starts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal
+
+from harness.study.record import Record
+from harness.study.search_space import Point
+from harness.study.study_file import Study, VariantConfig
+from harness.study.trial import TrialSpec, canonical_sha256, trial_spec
+
+PLAN_VERSION = 1
+
+Phase = Literal["tuning", "confirmation"]
+
+
+class PlannedTrial(Record):
+    """One row of the plan. Rows with the same key are one training run."""
+
+    variant: str
+    phase: Phase
+    seed: int
+    key: str
+
+
+class Plan(Record):
+    """The list of trials and the analysis settings, fixed before the first trial starts."""
+
+    plan_version: int = PLAN_VERSION
+    study: dict[str, Any]
+    data_sha256: str
+    trials: tuple[PlannedTrial, ...]
+
+    @property
+    def sha256(self) -> str:
+        """Of all that is fixed before the first trial; what a search finds later is left out."""
+        found_later = {"trials"} if self.study.get("tuning") else set()
+        return canonical_sha256(self.model_dump(mode="json", exclude=found_later))
+
+    @property
+    def distinct_keys(self) -> list[str]:
+        """Keys to train, in order, each once."""
+        return list(dict.fromkeys(trial.key for trial in self.trials))
+
+    def variants_by_key(self) -> dict[str, tuple[str, ...]]:
+        """The variants that each training run stands for, by its key."""
+        names: dict[str, dict[str, None]] = {}
+        for trial in self.trials:
+            names.setdefault(trial.key, {})[trial.variant] = None
+        return {key: tuple(variants) for key, variants in names.items()}
+
+    def twins(self) -> list[tuple[str, ...]]:
+        """Groups of variants that are one configuration: their training runs are all shared."""
+        keys: dict[str, list[str]] = {}
+        for trial in self.trials:
+            if trial.phase == "confirmation":
+                keys.setdefault(trial.variant, []).append(trial.key)
+        groups: dict[tuple[str, ...], list[str]] = {}
+        for variant, own in keys.items():
+            groups.setdefault(tuple(own), []).append(variant)
+        return [tuple(names) for names in groups.values() if len(names) > 1]
+
+
+def expand(study: Study, data_sha256: str) -> dict[str, TrialSpec]:
+    """Every distinct training run of the study, by its key, in the order of training.
+
+    Seeds come first: after each seed every variant has been trained on it, so an interrupted study
+    holds whole pairs.
+    """
+    return {spec.key: spec for _, spec in _cells(study, data_sha256)}
+
+
+def make_plan(study: Study, data_sha256: str) -> Plan:
+    """The plan of a study; with [tuning] its trials are known only as the search goes on."""
+    trials = () if study.tuning else tuple(confirmation_trials(study, data_sha256))
+    return Plan(study=study.model_dump(mode="json"), data_sha256=data_sha256, trials=trials)
+
+
+def confirmation_trials(study: Study, data_sha256: str) -> Iterator[PlannedTrial]:
+    """The rows that measure, in the order of training."""
+    for variant, spec in _cells(study, data_sha256):
+        yield PlannedTrial(variant=variant.name, phase="confirmation", seed=spec.seed, key=spec.key)
+
+
+def _cells(study: Study, data_sha256: str) -> Iterator[tuple[VariantConfig, TrialSpec]]:
+    for seed in study.seeds.confirmation:
+        for variant in study.variants:
+            yield variant, trial_spec(study, variant, seed, data_sha256)
+
+
+def with_chosen(study: Study, chosen: Mapping[str, Point]) -> Study:
+    """The study whose variants have the settings that a search chose; nothing is left to search.
+
+    A variant that is not among the `chosen` keeps the settings of the study file.
+    """
+    variants = tuple(
+        variant.with_settings(chosen.get(variant.name, {})) for variant in study.variants
+    )
+    return study.model_copy(update={"variants": variants, "tuning": None})
+
+
+def differences(old: Any, new: Any, path: str = "") -> Iterator[str]:
+    """Dotted paths at which two plain values differ; the derived list of trials comes last."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in sorted({*old, *new}, key=lambda key: (key == "trials", key)):
+            if old.get(key) != new.get(key):
+                yield from differences(old.get(key), new.get(key), f"{path}.{key}".lstrip("."))
+    elif isinstance(old, list | tuple) and isinstance(new, list | tuple) and len(old) == len(new):
+        for index, (left, right) in enumerate(zip(old, new, strict=True)):
+            yield from differences(left, right, f"{path}.{index}")
+    elif path.endswith("trials"):
+        yield f"the list of trials ({len(old)} -> {len(new)})"
+    elif old != new and not path.startswith("trials."):
+        yield f"{path.removeprefix('study.')} ({_short(old)} -> {_short(new)})"
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 40 else text[:37] + "..."

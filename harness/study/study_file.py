@@ -1,0 +1,259 @@
+"""The study file: variants, sections, and what must agree between them.
+
+One TOML file is one question. Everything here is frozen; a mistake is reported with its dotted
+path, and all mistakes of a file are reported together (see `harness.study.load`).
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+import re
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import Field, ValidationError, field_validator, model_validator
+
+from harness.data import DataConfig
+from harness.errors import UserError
+from harness.study.record import Record
+from harness.study.search_space import Choice, Dimension, Grid, Point, Space
+from harness.study.settings import (
+    NEAR_THE_END,
+    AnalysisSettings,
+    ResourcesConfig,
+    SeedsConfig,
+    TrainingConfig,
+    TuningSettings,
+)
+from models import AnyModel, resolve_size
+from optimizers import REGISTRY, DeepSpeedMuonSpec, LearningRateSchedule, OptimizerSpec
+
+if TYPE_CHECKING:
+    AnyOptimizer = OptimizerSpec
+else:
+    from typing import Union
+
+    # Built from the registry, so that one registry line is enough to add an optimizer.
+    AnyOptimizer = Annotated[
+        Union[tuple(entry.spec for entry in REGISTRY.values())],  # noqa: UP007
+        Field(discriminator="kind"),
+    ]
+
+NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
+
+
+class VariantConfig(Record):
+    """A named optimizer configuration that competes."""
+
+    name: str = Field(description="unique; letters, digits and . _ + -")
+    optimizer: AnyOptimizer = Field(description="a table with `kind` and that kind's settings")
+    schedule: LearningRateSchedule | None = Field(
+        default=None, description="this variant's own learning-rate schedule"
+    )
+    space: dict[str, Dimension] = Field(
+        default_factory=dict,
+        description="what [tuning] searches: settings of the optimizer, each with its dimension",
+    )
+
+    @field_validator("name")
+    @classmethod
+    def _plain_name(cls, name: str) -> str:
+        if not NAME_PATTERN.fullmatch(name):
+            raise ValueError(f"{name!r} is not a plain name: use letters, digits and . _ + -")
+        return name
+
+    @model_validator(mode="after")
+    def _space_of_this_optimizer(self) -> VariantConfig:
+        known = sorted(set(type(self.optimizer).model_fields) - {"kind"})
+        mistakes = []
+        for setting, dimension in self.space.items():
+            if setting not in known:
+                near = difflib.get_close_matches(setting, known, n=1)
+                hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
+                mistakes.append(f"space.{setting}: unknown setting of this optimizer; {hint}")
+                continue
+            for value in (dimension.at(0.0), dimension.at(1.0)):
+                try:
+                    self.with_settings({setting: value})
+                except ValidationError as error:
+                    mistakes.append(
+                        f"space.{setting}: the optimizer refuses {value!r}: "
+                        f"{error.errors()[0]['msg']}"
+                    )
+        if mistakes:
+            raise ValueError("\n".join(mistakes))
+        return self
+
+    def with_settings(self, point: Point) -> VariantConfig:
+        """This variant with a point of its space in place of its own settings, no longer tunable.
+
+        Raises:
+            pydantic.ValidationError: the optimizer refuses a value.
+        """
+        optimizer = type(self.optimizer).model_validate({**self.optimizer.model_dump(), **point})
+        return self.model_copy(update={"optimizer": optimizer, "space": {}})
+
+
+class Study(Record):
+    """One question: model, data, training, variants, seeds, analysis."""
+
+    name: str = Field(description="name of the study and of its folder of results")
+    question: str = Field(default="", description="what the study asks, in one sentence")
+    data: DataConfig = Field(default_factory=DataConfig)
+    model: AnyModel = Field(description="`size` names a size; other keys override it")
+    training: TrainingConfig
+    resources: ResourcesConfig = Field(default_factory=ResourcesConfig)
+    seeds: SeedsConfig = Field(default_factory=SeedsConfig)
+    variants: tuple[VariantConfig, ...] = Field(min_length=1)
+    tuning: TuningSettings | None = Field(
+        default=None,
+        description="how each variant's hyperparameters are chosen before the confirmation; none: "
+        "the variants compete with the settings they name",
+    )
+    analysis: AnalysisSettings
+
+    @field_validator("name")
+    @classmethod
+    def _plain_name(cls, name: str) -> str:
+        return VariantConfig._plain_name(name)
+
+    @field_validator("model", mode="before")
+    @classmethod
+    def _named_size(cls, values: Any) -> Any:
+        return resolve_size(values) if isinstance(values, dict) else values
+
+    @model_validator(mode="after")
+    def _sections_agree(self) -> Study:
+        if mistakes := list(_disagreements(self)):
+            raise ValueError("\n".join(mistakes))
+        return self
+
+
+def find_variant(study: Study, name: str) -> VariantConfig:
+    for variant in study.variants:
+        if variant.name == name:
+            return variant
+    names = [variant.name for variant in study.variants]
+    raise UserError(f"no variant {name!r} in study {study.name!r}: choose one of {names}")
+
+
+def _disagreements(study: Study) -> list[str]:
+    """Checks over more than one section, each as `dotted.path: message`."""
+    mistakes = []
+    names = [variant.name for variant in study.variants]
+    if repeated := sorted({name for name in names if names.count(name) > 1}):
+        mistakes.append(f"variants: names used more than once: {repeated}: rename one of each")
+    if study.analysis.baseline not in names:
+        mistakes.append(
+            f"analysis.baseline: {study.analysis.baseline!r} is not a variant: "
+            f"choose one of {names}"
+        )
+    looks, seeds = study.analysis.looks, study.seeds.confirmation
+    if looks and looks[-1] != len(seeds):
+        mistakes.append(
+            f"analysis.looks: the last look is at {looks[-1]} seeds and seeds.confirmation names "
+            f"{len(seeds)}: make them agree"
+        )
+    training, workers = study.training, study.resources.workers
+    share = workers * training.accumulation_steps
+    if training.batch_size % share:
+        nearest = max(share, training.batch_size // share * share)
+        mistakes.append(
+            f"training.batch_size: {training.batch_size} is not a multiple of workers x "
+            f"accumulation_steps ({workers} x {training.accumulation_steps}): try {nearest}"
+        )
+    if study.analysis.margin_speedup_percent is not None:
+        mistakes += _too_few_evaluations(training)
+    return [*mistakes, *_peers_out_of_place(study), *_unfair_tuning(study)]
+
+
+def _too_few_evaluations(training: TrainingConfig) -> Iterator[str]:
+    """A margin in percent of speed is converted by the baseline's slope near the end."""
+    steps, every = training.steps, training.evaluation_every
+    begin = steps * (1.0 - NEAR_THE_END)
+    if sum(step >= begin for step in {*range(0, steps, every), steps}) < 2:
+        yield (
+            "analysis.margin_speedup_percent: needs two evaluations in the last "
+            f"{NEAR_THE_END:.0%} of {steps} steps, to read the slope of the loss there: lower "
+            f"training.evaluation_every ({every}) or state margin_nats"
+        )
+
+
+def _unfair_tuning(study: Study) -> Iterator[str]:
+    """Budgets that would not be equal, and searches that could not work."""
+    tuning = study.tuning
+    if tuning is None:
+        for variant in study.variants:
+            if variant.space:
+                yield (
+                    f"variants.{variant.name}.space: nothing searches it: add a [tuning] section, "
+                    "or leave the space out"
+                )
+        return
+    if not study.seeds.tuning:
+        yield (
+            "seeds.tuning: [tuning] needs at least one seed that chooses, apart from those that "
+            "measure"
+        )
+    for variant in study.variants:
+        if not variant.space:
+            yield (
+                f"variants.{variant.name}.space: missing: with [tuning] every variant is tuned "
+                "with the same budget; an untuned opponent proves nothing"
+            )
+        elif mistake := _searcher_mistake(variant.space, tuning):
+            yield f"variants.{variant.name}.space: {mistake}"
+    if tuning.asha is None:
+        return
+    if len(study.seeds.tuning) > 1:
+        yield (
+            f"tuning.asha: compares trials of one seed, and seeds.tuning names "
+            f"{len(study.seeds.tuning)}: name one, or leave asha out"
+        )
+    steps, every = tuning.steps or study.training.steps, study.training.evaluation_every
+    grace = math.ceil(steps * tuning.asha.grace_fraction)
+    if math.ceil(grace / every) * every >= steps:
+        yield (
+            f"tuning.asha: no evaluation lies between the grace of {grace} and {steps} steps, so "
+            f"nothing could be stopped: lower training.evaluation_every ({every})"
+        )
+
+
+def _searcher_mistake(space: Space, settings: TuningSettings) -> str | None:
+    """Why this space does not fit the searcher and its budget; None when it does."""
+    intervals = [name for name, dim in space.items() if not isinstance(dim, Choice | Grid)]
+    if settings.searcher == "grid":
+        if intervals:
+            return f"{intervals} are intervals and the searcher is a grid: list their values"
+        size = math.prod(
+            len(dim.listed) for dim in space.values() if isinstance(dim, Choice | Grid)
+        )
+        if size != settings.trials:
+            return (
+                f"its grid has {size} points and tuning.trials is {settings.trials}: every "
+                "variant gets the same number, so make them agree"
+            )
+    elif settings.extend and (grids := [n for n, dim in space.items() if isinstance(dim, Grid)]):
+        return f"{grids} are grids, which `tuning.extend` cannot widen: use intervals"
+    return None
+
+
+def _peers_out_of_place(study: Study) -> Iterator[str]:
+    """Variants that the study's backend cannot run, or would run as something else."""
+    training = study.training
+    for variant in study.variants:
+        if not isinstance(variant.optimizer, DeepSpeedMuonSpec):
+            continue
+        if training.backend != "deepspeed":
+            yield (
+                f"variants.{variant.name}: deepspeed_muon runs inside DeepSpeed and "
+                f"training.backend is {training.backend!r}: set it to 'deepspeed', or use the kind "
+                "muon"
+            )
+        elif training.zero_stage and training.clip_norm:
+            yield (
+                f"training.clip_norm: at ZeRO stage {training.zero_stage} DeepSpeed clips not the "
+                f"gradient but the orthogonalised update of its own Muon (variant {variant.name}): "
+                "set it to 0, for all variants alike, or training.zero_stage to 0"
+            )

@@ -1,0 +1,177 @@
+"""MLflow, fed from a study's files: one writer, at any time, again and again.
+
+The files are the truth. Nothing here is needed to run, resume or analyse a study, and a tracking
+server that is down costs a study seconds and no result.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+import uuid
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.analysis.study_results import StudyResults, load_results
+from harness.runs.files import read_json, write_json
+from harness.runs.folder import StudyFolder
+from harness.tracking.run_records import STUDY_ROLE, RunRecord, note, records
+from harness.tracking.ui_views import addresses, view_tags
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+QUIET_S = 60.0
+"""After a failure the server is left alone for so long, so that it cannot hold up a study."""
+
+EXPERIMENT_KIND = "custom_model_development"
+"""Without this tag the UI takes some experiments for collections of traces."""
+
+
+class TrackingUnavailable(Exception):
+    """MLflow could not be written; the study's files are complete without it."""
+
+
+class Tracker:
+    """Makes MLflow agree with a study's folder.
+
+    Args:
+        tracking_uri: a server or a database; None for `mlflow.db` in the runs folder, with its
+            artifacts in `mlartifacts` beside it.
+    """
+
+    def __init__(self, folder: StudyFolder, tracking_uri: str | None = None) -> None:
+        self.folder, self.given_uri = folder, tracking_uri
+        self._client: MlflowClient | None = None
+        self._quiet_until, self._last_failure = 0.0, ""
+
+    @property
+    def tracking_uri(self) -> str:
+        return self.given_uri or f"sqlite:///{self.folder.path.parent / 'mlflow.db'}"
+
+    def sync(self, results: StudyResults | None = None) -> None:
+        """Writes what is missing. Nothing is written twice, whatever was interrupted before.
+
+        Args:
+            results: of the folder, as they were just analysed; None: they are read from its files.
+
+        Raises:
+            TrackingUnavailable: MLflow could not be reached or written. For the next minute every
+                call says so at once, without asking again.
+            UserError: the folder holds no study.
+        """
+        if time.monotonic() < self._quiet_until:
+            raise TrackingUnavailable(self._last_failure)
+        study = load_results(self.folder) if results is None else results
+        try:
+            self._sync(study)
+        except _failures() as error:
+            self._client = None
+            self._quiet_until = time.monotonic() + QUIET_S
+            self._last_failure = f"{self.tracking_uri}: {_reason(error)}"
+            raise TrackingUnavailable(self._last_failure) from error
+
+    def _sync(self, study: StudyResults) -> None:
+        from harness.tracking.mlflow_store import StudyRuns, open_client
+
+        client = self._client = self._client or open_client(self.tracking_uri)
+        experiment_id = self._experiment(client, study)
+        runs = StudyRuns(client, experiment_id, self._study_id())
+        for record in records(study):
+            runs.write(record, started=_started(study, record))
+        runs.write_artifacts(STUDY_ROLE, _artifacts(study.folder))
+
+    def _experiment(self, client: MlflowClient, study: StudyResults) -> str:
+        """The experiment's id, after its description and views were brought up to date."""
+        found = client.get_experiment_by_name(study.name)
+        if found is None:
+            # A server decides itself where artifacts go.
+            location = (self.folder.path.parent / "mlartifacts" / study.name).as_uri()
+            created = client.create_experiment(
+                study.name, artifact_location=None if self.given_uri else location
+            )
+            found = client.get_experiment(created)
+        if found.lifecycle_stage != "active":
+            raise OSError(
+                f"the experiment {study.name!r} was deleted in MLflow: restore it with `mlflow "
+                f"experiments restore -x {found.experiment_id}`, or remove it for good with "
+                "`mlflow gc`"
+            )
+        experiment_id = str(found.experiment_id)
+        tags = {
+            "mlflow.experimentKind": EXPERIMENT_KIND,
+            "mlflow.note.content": note(study, links=addresses(experiment_id)),
+            **view_tags(),
+        }
+        for key, value in tags.items():
+            if found.tags.get(key) != value:
+                client.set_experiment_tag(experiment_id, key, value)
+        return experiment_id
+
+    def _study_id(self) -> str:
+        """Tells this folder's runs from those of another folder with the same study."""
+        path = self.folder.path / "tracking.json"
+        if not path.exists():
+            write_json(path, {"study_id": uuid.uuid4().hex})
+        return str(read_json(path)["study_id"])
+
+
+def _started(study: StudyResults, record: RunRecord) -> float | None:
+    """When the run began, as its files tell; the study and its summaries begin with the plan."""
+    if record.key is None:
+        return study.folder.plan_path.stat().st_mtime
+    spec = study.folder.trial(record.key).spec_path
+    return spec.stat().st_mtime if spec.exists() else None
+
+
+def _artifacts(folder: StudyFolder) -> list[Path]:
+    """The report with its figures, and the small files that say what was asked and answered."""
+    names = ("study.toml", "plan.json", "environment.json", "data.json", "analysis.json")
+    files = [folder.path / name for name in names]
+    if folder.report_folder.exists():
+        files += sorted(folder.report_folder.iterdir())
+    return [path for path in files if path.is_file() and not path.name.startswith(".")]
+
+
+def _failures() -> tuple[type[Exception], ...]:
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    return MlflowException, SQLAlchemyError, OSError
+
+
+REASONS = {
+    "Connection refused": "nothing answers there (connection refused)",
+    "timed out": "no answer in time",
+    "Failed to resolve": "there is no host of this name",
+}
+"""What MLflow buries in a line of several hundred characters, and in plain words."""
+LONGEST_REASON = 200
+
+
+def _reason(error: Exception) -> str:
+    text = str(error).strip()
+    for sign, words in REASONS.items():
+        if sign in text:
+            return words
+    return (text.splitlines() or [type(error).__name__])[0][:LONGEST_REASON]
+
+
+def ui_command(runs_dir: Path, *, port: int = 5000) -> list[str]:
+    """The command of an MLflow server on 127.0.0.1 over the store in `runs_dir`.
+
+    The environment of this process, which the server inherits, is set to no telemetry and no jobs.
+    """
+    from harness.tracking.mlflow_store import prepare_environment
+
+    prepare_environment()
+    runs = Path(runs_dir).resolve()
+    return [
+        sys.executable,
+        *("-m", "mlflow", "server"),
+        *("--backend-store-uri", f"sqlite:///{runs / 'mlflow.db'}"),
+        *("--default-artifact-root", (runs / "mlartifacts").as_uri()),
+        *("--host", "127.0.0.1"),
+        *("--port", str(port)),
+        *("--workers", "1"),
+    ]

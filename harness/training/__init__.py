@@ -1,0 +1,1 @@
+"""One trial in one gang: the loop, what it measures, what holds the weights."""

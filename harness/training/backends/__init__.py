@@ -1,0 +1,1 @@
+"""What holds the weights and exchanges the gradients: one protocol, several answers."""

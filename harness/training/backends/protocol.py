@@ -1,0 +1,115 @@
+"""The protocol between the training loop and what holds the weights."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from models import ModelOutput
+from optimizers import NamedOptimizer
+
+# A peer that hangs is given up after this time. Torch's own default is 30 minutes.
+COLLECTIVE_TIMEOUT_S = 180
+
+MakeOptimizer = Callable[[list[tuple[str, nn.Parameter]]], NamedOptimizer]
+
+
+@dataclass(frozen=True)
+class WorkerContext:
+    """Where one worker stands in its gang, where its tokens lie, and where its state goes.
+
+    Args:
+        resume_from: Folder of the checkpoint to continue; by default the trial starts at step 0.
+        save_to: Folder for a checkpoint of the last step; by default nothing is saved.
+        stop_at_step: The last step, if it is not the schedule's.
+    """
+
+    dataset_path: Path
+    rank: int = 0
+    num_workers: int = 1
+    local_rank: int = 0
+    master_address: str = "127.0.0.1"
+    master_port: int = 0
+    resume_from: Path | None = None
+    save_to: Path | None = None
+    stop_at_step: int | None = None
+
+    @classmethod
+    def from_environment(cls, dataset_path: Path) -> WorkerContext:
+        """The place that `torchrun` gave this process; a gang of one without it."""
+        if "RANK" not in os.environ:
+            return cls(dataset_path)
+        return cls(
+            dataset_path,
+            rank=int(os.environ["RANK"]),
+            num_workers=int(os.environ["WORLD_SIZE"]),
+            local_rank=int(os.environ["LOCAL_RANK"]),
+            master_address=os.environ["MASTER_ADDR"],
+            master_port=int(os.environ["MASTER_PORT"]),
+        )
+
+    def environment(self, *, alone: bool) -> dict[str, str]:
+        """The variables that torch.distributed, Accelerate and DeepSpeed read.
+
+        Args:
+            alone: whether a gang of one does without a process group.
+        """
+        if self.num_workers == 1 and alone:
+            return {}
+        return {
+            "RANK": str(self.rank),
+            "WORLD_SIZE": str(self.num_workers),
+            "LOCAL_RANK": str(self.local_rank),
+            "LOCAL_WORLD_SIZE": os.environ.get("LOCAL_WORLD_SIZE", str(self.num_workers)),
+            "MASTER_ADDR": self.master_address,
+            "MASTER_PORT": str(self.master_port),
+        }
+
+
+class Backend(Protocol):
+    """Holds the model and the optimizer of one worker.
+
+    `micro_step` runs forward and backward on this worker's rows and leaves in the gradients the
+    mean over all workers and micro-batches; `update` clips and steps.
+    """
+
+    device: torch.device
+    rank: int
+    num_workers: int
+
+    def prepare(self, model: nn.Module, make_optimizer: MakeOptimizer) -> NamedOptimizer:
+        """Takes the model over and returns the one optimizer, bound to what this worker holds."""
+        ...
+
+    def micro_step(self, tokens_BT: Tensor, targets_BT: Tensor, *, last: bool) -> ModelOutput:
+        """Forward and backward of one micro-batch; gradients are exchanged after the `last` one."""
+        ...
+
+    def update(self, *, clip_norm: float) -> Tensor:
+        """Clips the raw gradient to `clip_norm` (0: no clipping), steps, clears the gradients.
+
+        Returns the gradient's global L2 norm before clipping.
+        """
+        ...
+
+    def evaluate(self, tokens_BT: Tensor, targets_BT: Tensor) -> ModelOutput:
+        """Forward without gradients. Every worker must call it the same number of times."""
+        ...
+
+    def sum_over_workers(self, values: Tensor) -> Tensor:
+        """The elementwise sum over the gang, the same on every worker."""
+        ...
+
+    def describe(self) -> dict[str, Any]:
+        """What really runs: distributed type, world size, device. Checked by the preflight."""
+        ...
+
+    def close(self) -> None:
+        """Gives back the process group and every process-wide singleton."""
+        ...

@@ -1,0 +1,267 @@
+"""The training loop: a generator that yields a report at each evaluation and returns the outcome.
+
+This is the only training code. A Ray worker advances it with `next()`; a scheduler stops a trial by
+not asking again; `torchrun` or a test simply exhausts it.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Generator
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from harness.data import BatchHasher, BatchSampler, TokenDataset, open_dataset
+from harness.study.trial import TrialSpec
+from harness.training import checkpoint
+from harness.training.backends.opening import open_backend
+from harness.training.backends.protocol import Backend, WorkerContext
+from harness.training.checkpoint import Checkpoint
+from harness.training.metrics import (
+    StepClock,
+    evaluate,
+    now,
+    peak_memory_bytes,
+    reset_peak_memory,
+    to_tensors,
+)
+from harness.training.preflight import check_gang, check_groups, check_movement, fingerprints
+from harness.training.records import Outcome, OutcomeWord, Report
+from models import build_model, initialize, parameters_sha256
+from optimizers import build_optimizer, learning_rate_factor, routes
+
+
+def train(spec: TrialSpec, context: WorkerContext) -> Generator[Report, None, Outcome]:
+    """Trains one trial on this worker, from the start or from the context's checkpoint.
+
+    Every worker of the gang yields the same losses at the same steps. The first report is the
+    evaluation before any step of this call; at step 0 it is equal for all variants of a seed.
+
+    Returns:
+        the outcome: `completed`, `stopped` at the step that the context names, or `diverged` at the
+        first step whose loss says so.
+
+    Raises:
+        UserError: the worker's place or its checkpoint does not fit the spec.
+        PreflightError: a library does something else than the spec asks for.
+    """
+    started = time.perf_counter()
+    resumed = checkpoint.prepare(spec, context)
+    done = 0 if resumed is None else resumed.step
+    last = context.stop_at_step or spec.training.steps
+    dataset = open_dataset(context.dataset_path)
+    with open_backend(spec, context) as backend:
+        run = TrialRun(spec, backend, dataset, started, resumed)
+        yield run.report(done)
+        run.first_step(done + 1)
+        for step in range(done + 1, last + 1):
+            if step > done + 1:
+                run.train_step(step)
+            if step % spec.training.evaluation_every == 0 or step == last:
+                yield run.report(step)
+                if run.diverged_at_step is not None:
+                    return run.outcome()
+        if context.save_to is not None:
+            run.save(context.save_to)
+        return run.outcome()
+
+
+class TrialRun:
+    """One worker's model, optimizer, batches and clocks; the loop above says when."""
+
+    def __init__(
+        self,
+        spec: TrialSpec,
+        backend: Backend,
+        dataset: TokenDataset,
+        started: float,
+        resumed: Checkpoint | None,
+    ) -> None:
+        self.spec, self.backend, self.dataset, self.started = spec, backend, dataset, started
+        reset_peak_memory(backend.device)
+        self.preflight = check_gang(backend, spec)
+        torch.manual_seed(spec.seed)
+        model = build_model(spec.model, vocab_size=dataset.vocab_size)
+        initialize(model, seed=spec.seed)
+        self.initial_sha256 = parameters_sha256(model)
+        if resumed is not None:
+            resumed.restore_weights(model)
+        named = list(model.named_parameters())
+        self.num_parameters = sum(parameter.numel() for _, parameter in named)
+        self.routes = [asdict(route) for route in routes(spec.optimizer, named)]
+        self.optimizer = backend.prepare(model, lambda ps: build_optimizer(spec.optimizer, ps))
+        check_groups([name for name, p in named if p.requires_grad], self.optimizer)
+        self.sampler = BatchSampler(
+            dataset.num_train_windows, batch_size=spec.training.batch_size, seed=spec.seed
+        )
+        self.clock = StepClock(backend.device)
+        self.startup_time_s = 0.0
+        self.evaluation_time_s = 0.0
+        if resumed is not None:
+            self.optimizer.load_state_dict(resumed.optimizer)
+            self._set_learning_rates(resumed.step)
+            self.clock.train_time_s = resumed.description.train_time_s
+            self.evaluation_time_s = resumed.description.evaluation_time_s
+        self.losses: list[Tensor] = []  # of the steps since the last report
+        self.gradient_norm: Tensor | None = None
+        self.diverged_at_step: int | None = None
+        self.last_report: Report | None = None
+
+    def first_step(self, step: int) -> None:
+        """The first step here, after which every group must have moved. Counts as start-up."""
+        before = fingerprints(self.optimizer)
+        self.train_step(step)
+        self.preflight["moved"] = check_movement(before, self.optimizer, self.backend)
+        self.startup_time_s = now(self.backend.device) - self.started
+        self.clock.discard_interval()
+
+    def train_step(self, step: int) -> None:
+        training, backend = self.spec.training, self.backend
+        self.clock.step_begins()
+        self._set_learning_rates(step)
+        micro_batches = self._my_micro_batches(step)
+        loss = torch.zeros((), device=backend.device)
+        for index, windows in enumerate(micro_batches):
+            inputs, targets = to_tensors(self.dataset.train_windows(windows), backend.device)
+            last = index == len(micro_batches) - 1
+            loss += backend.micro_step(inputs, targets, last=last).cross_entropy.detach()
+        self.gradient_norm = backend.update(clip_norm=training.clip_norm)
+        self.losses.append(loss / len(micro_batches))
+        self.clock.step_ends()
+
+    def _set_learning_rates(self, step: int) -> None:
+        schedule, steps = self.spec.schedule, self.spec.training.steps
+        factor = learning_rate_factor(schedule, step=step - 1, total_steps=steps)
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["initial_lr"] * factor
+
+    def _my_micro_batches(self, step: int) -> list[NDArray[np.int64]]:
+        """This worker's contiguous rows of the global batch, cut into micro-batches."""
+        rank, workers = self.backend.rank, self.backend.num_workers
+        mine = self.sampler.rank_indices(step - 1, rank=rank, workers=workers)
+        return np.split(mine, self.spec.training.accumulation_steps)
+
+    def report(self, step: int) -> Report:
+        step_time_s = self.clock.end_interval()
+        train_losses = self._global_losses()
+        self._look_for_divergence(train_losses, step)
+        training = self.spec.training
+        begin = now(self.backend.device)
+        evaluation = evaluate(
+            self.backend,
+            self.dataset,
+            num_windows=training.evaluation_windows,
+        )
+        self.evaluation_time_s += now(self.backend.device) - begin
+        if not math.isfinite(evaluation.loss) and self.diverged_at_step is None:
+            self.diverged_at_step = step
+        tokens_per_step = self.spec.tokens_per_step
+        self.last_report = Report(
+            step=step,
+            tokens=step * tokens_per_step,
+            train_loss=_finite(sum(train_losses) / len(train_losses)) if train_losses else None,
+            validation_loss=_finite(evaluation.loss),
+            validation_accuracy=evaluation.accuracy,
+            learning_rate=self.optimizer.param_groups[0]["lr"] if step else 0.0,
+            gradient_norm=_finite(float(self.gradient_norm))
+            if self.gradient_norm is not None
+            else None,
+            train_time_s=self.clock.train_time_s,
+            step_time_s=step_time_s,
+            tokens_per_s=tokens_per_step / step_time_s if step_time_s else None,
+            evaluation_time_s=self.evaluation_time_s,
+            startup_time_s=self.startup_time_s,
+            peak_memory_bytes=peak_memory_bytes(self.backend.device),
+            router_load=evaluation.router_load,
+            dead_experts=evaluation.dead_experts,
+            counters=self._counters(),
+        )
+        return self.last_report
+
+    def _counters(self) -> dict[str, float]:
+        """The optimizer's counts, and the bytes that a step sent per element of Muon's weights.
+
+        DeepSpeed's Muon does not count its bytes; then there is no figure instead of a zero.
+        """
+        counters = {name: float(count) for name, count in self.optimizer.counters.items()}
+        elements = sum(
+            math.prod(route.shape) for route in self.optimizer.routes if route.algorithm == "muon"
+        )
+        steps = counters.get("optimizer_steps", 0.0)
+        for name in ("bytes_sent", "bytes_floor"):
+            if elements and steps and name in counters:
+                counters[f"{name}_per_element"] = counters[name] / (steps * elements)
+        return counters
+
+    def _global_losses(self) -> list[float]:
+        """The loss of each step since the last report, averaged over the workers."""
+        if not self.losses:
+            return []
+        losses = self.backend.sum_over_workers(torch.stack(self.losses).double())
+        self.losses = []
+        return [loss / self.backend.num_workers for loss in losses.tolist()]
+
+    def _look_for_divergence(self, losses: list[float], step: int) -> None:
+        training = self.spec.training
+        for at, loss in enumerate(losses, start=step - len(losses) + 1):
+            too_high = (
+                training.divergence_loss is not None
+                and at > training.divergence_after_step
+                and loss > training.divergence_loss
+            )
+            if self.diverged_at_step is None and (too_high or not math.isfinite(loss)):
+                self.diverged_at_step = at
+
+    def save(self, folder: Path) -> None:
+        assert self.last_report is not None, "a checkpoint comes after the last report"
+        checkpoint.save(
+            folder,
+            self.optimizer,
+            spec=self.spec,
+            step=self.last_report.step,
+            train_time_s=self.clock.train_time_s,
+            evaluation_time_s=self.evaluation_time_s,
+            backend=self.backend,
+        )
+
+    def outcome(self) -> Outcome:
+        assert self.last_report is not None, "the outcome comes after the last report"
+        last, at = self.last_report, self.diverged_at_step
+        word: OutcomeWord = "completed"
+        reason = None
+        if at is not None:
+            word, reason = "diverged", f"the loss diverged at step {at}"
+        elif last.step < self.spec.training.steps:
+            word, reason = "stopped", f"asked to stop at step {last.step}"
+        return Outcome(
+            outcome=word,
+            reason=reason,
+            step=last.step,
+            tokens=last.tokens,
+            validation_loss=last.validation_loss,
+            validation_accuracy=last.validation_accuracy,
+            diverged_at_step=at,
+            initial_parameters_sha256=self.initial_sha256,
+            batches_sha256=self._hash_batches(),
+            num_parameters=self.num_parameters,
+            routes=self.routes,
+            preflight=self.preflight,
+            wall_time_s=time.perf_counter() - self.started,
+        )
+
+    def _hash_batches(self) -> str:
+        """SHA-256 of the data and of the batches of the whole schedule, also if it ended early."""
+        hasher = BatchHasher(self.dataset.manifest.sha256)
+        for step in range(self.spec.training.steps):
+            hasher.update(self.sampler.indices(step))
+        return hasher.hexdigest()
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None

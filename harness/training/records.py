@@ -1,0 +1,81 @@
+"""What a trial yields: a report at each evaluation, and the outcome at its end."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal, get_args
+
+from pydantic import Field
+
+from harness.study.record import Record
+
+OutcomeWord = Literal["completed", "stopped", "diverged", "out_of_memory", "failed"]
+"""How a trial ended, from best to worst: several runs of one configuration are as bad as the worst.
+"""
+
+OUTCOMES: tuple[OutcomeWord, ...] = get_args(OutcomeWord)
+
+
+class Report(Record):
+    """What a trial yields at an evaluation point. Losses in nats, times in seconds."""
+
+    step: int = Field(description="optimizer steps done")
+    tokens: int = Field(description="training tokens seen, over all workers")
+    train_loss: float | None = Field(
+        description="mean cross-entropy of the steps since the last report; null: non-finite"
+    )
+    validation_loss: float | None = Field(description="cross-entropy; null: non-finite")
+    validation_accuracy: float = Field(description="share of next tokens predicted exactly")
+    learning_rate: float = Field(description="of the first parameter group, at the last step")
+    gradient_norm: float | None = Field(
+        description="global L2 norm before clipping, at the last step; null: non-finite or none"
+    )
+    train_time_s: float = Field(
+        description="training steps only, from the start; without the first step, start-up and "
+        "evaluation"
+    )
+    step_time_s: float | None = Field(
+        description="mean time of a step since the last report, the first step left out"
+    )
+    tokens_per_s: float | None = Field(description="tokens of a step / step_time_s")
+    evaluation_time_s: float = Field(description="time in evaluations, from the start")
+    startup_time_s: float = Field(description="from the trial's start to the end of the first step")
+    peak_memory_bytes: int = Field(description="peak memory of worker 0 (GPU memory on a GPU)")
+    router_load: list[list[float]] = Field(
+        description="per MoE layer, the share of assignments of each expert, at this evaluation"
+    )
+    dead_experts: int = Field(description="experts without a single token at this evaluation")
+    counters: dict[str, float] = Field(
+        description="the optimizer's own counters, from the start (Newton-Schulz calls, bytes ..)"
+    )
+
+
+class Outcome(Record):
+    """How a trial ended, and the certificate of what it started from and what it read."""
+
+    outcome: OutcomeWord
+    reason: str | None = None
+    traceback: str | None = Field(default=None, description="of a failure inside a worker")
+    step: int = 0
+    tokens: int = 0
+    validation_loss: float | None = Field(default=None, description="at the last step, nats")
+    validation_accuracy: float | None = None
+    diverged_at_step: int | None = None
+    initial_parameters_sha256: str | None = None
+    batches_sha256: str | None = Field(
+        default=None, description="data, evaluation windows and the whole planned batch sequence"
+    )
+    num_parameters: int | None = None
+    routes: list[dict[str, Any]] = Field(
+        default_factory=list, description="each parameter's route through the optimizer"
+    )
+    preflight: dict[str, Any] = Field(
+        default_factory=dict, description="what the checks at the start of the trial found"
+    )
+    wall_time_s: float | None = Field(default=None, description="from the trial's start to its end")
+
+
+def worst_outcome(outcomes: Sequence[Outcome | None]) -> OutcomeWord | None:
+    """The worst word; None while one of them is missing."""
+    words = [outcome.outcome for outcome in outcomes if outcome is not None]
+    return max(words, key=OUTCOMES.index) if len(words) == len(outcomes) else None
