@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
@@ -45,3 +46,8 @@ def test_every_module_is_named_by_the_contract_of_the_floors(module: str) -> Non
 
 def test_the_tests_mirror_the_rooms() -> None:
     assert rooms(ROOT / "tests" / "harness") == ROOMS
+
+
+def test_the_command_is_installed() -> None:
+    (command,) = entry_points(group="console_scripts", name="optbench")
+    assert callable(command.load())

@@ -55,8 +55,14 @@ def speedups(study: StudyResults, *, target: float | None = None) -> tuple[Speed
         target: a loss fixed in advance. None: the final loss of the baseline's run in each pair;
             without pairs the highest of the baseline's final losses, which all of its runs reach.
     """
-    by_variant = {item.variant: item for item in study.comparisons}
-    return tuple(_speedup(study, by_variant[v], target) for v in study.ranked() if v in by_variant)
+    found = (speedup_of(study, variant, target=target) for variant in study.ranked())
+    return tuple(speedup for speedup in found if speedup is not None)
+
+
+def speedup_of(study: StudyResults, variant: str, *, target: float | None = None) -> Speedup | None:
+    """As `speedups`, of one variant; None where there is no comparison."""
+    comparison = study.comparison(variant)
+    return None if comparison is None else _speedup(study, comparison, target)
 
 
 def _speedup(study: StudyResults, comparison: Comparison, target: float | None) -> Speedup:

@@ -9,7 +9,7 @@ from typing import Any
 
 from harness.analysis.measures import MEASURES, change, median_tokens_per_s, perplexity
 from harness.analysis.shrinkage import shrinkages
-from harness.analysis.speedup import speedups
+from harness.analysis.speedup import speedup_of
 from harness.analysis.stats.intervals import Interval
 from harness.analysis.study_results import StudyResults
 from harness.training.records import OUTCOMES, Report
@@ -122,7 +122,7 @@ def _compared(study: StudyResults, variant: str) -> dict[str, float | None]:
             share = getattr(found, end)
             key = f"change_percent/{measure.name}" + ("" if end == "mean" else f"/{end}")
             values[key] = None if share is None else 100.0 * share
-    own = next((item for item in speedups(study) if item.variant == variant), None)
+    own = speedup_of(study, variant)
     for name, ratio in (("steps", own and own.steps), ("seconds", own and own.seconds)):
         if ratio:
             # Of a censored comparison only the bound is a claim.
