@@ -1,7 +1,7 @@
 """From a table of results to comparisons with verdicts.
 
-The same code serves the files of a study and anybody's CSV. Rows in, one frozen `Analysis` out;
-nothing here reads or writes a file.
+The same code serves the files of a study and any CSV of final losses. Rows in, one frozen
+`Analysis` out; nothing here reads or writes a file.
 """
 
 from __future__ import annotations
@@ -9,57 +9,31 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
-from harness.analysis.interim import Read, read_all, read_at_looks
+from harness.analysis.interim import Reading, read_comparison
 from harness.analysis.result_rows import ResultRow, by_variant
 from harness.analysis.results import Analysis, Comparison, Look, TargetResult, VariantSummary
 from harness.analysis.stats.arrays import FRAGILE_SEEDS, MINIMUM_SEEDS
 from harness.analysis.stats.dunnett import block_dunnett
-from harness.analysis.stats.equivalence import margin_loss
-from harness.analysis.stats.intervals import mean_interval, simultaneous_level
-from harness.analysis.stats.mean_tests import one_sample_t
-from harness.analysis.stats.multiplicity import holm
+from harness.analysis.stats.equivalence import tost
+from harness.analysis.stats.intervals import mean_interval
 from harness.analysis.stats.power import MAXIMUM_SEEDS, seeds_to_settle
-from harness.analysis.stats.verdict import verdict
-from harness.analysis.wording import comparison_sentence, target_sentence
+from harness.analysis.targets import read_targets
+from harness.analysis.wording import comparison_sentence
 from harness.errors import UserError
 from harness.study.settings import AnalysisSettings
 from harness.training.records import OUTCOMES
 
-__all__ = [
-    "Analysis",
-    "AnalysisSettings",
-    "BaselineSlope",
-    "Comparison",
-    "Look",
-    "ResultRow",
-    "TargetResult",
-    "VariantSummary",
-    "analyse",
-]
-
 Runs = Mapping[str, Sequence[ResultRow]]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BaselineSlope:
-    """What turns a margin in percent of speed into nats: from the baseline's own curve.
-
-    See `harness.analysis.stats.equivalence.slope_near_end`.
-    """
-
-    steps: int
-    loss_per_step: float
 
 
 def analyse(
     rows: Sequence[ResultRow],
     settings: AnalysisSettings,
     *,
-    slope: BaselineSlope | None = None,
+    margin: float | None = None,
     rng: np.random.Generator | None = None,
 ) -> Analysis:
     """Compares every variant with the baseline, over seeds, and with the target if there is one.
@@ -67,35 +41,34 @@ def analyse(
     Args:
         rows: one a run, in any order; every run of the study, whatever its outcome.
         settings: fixed before the runs started.
-        slope: needed if the margin is stated in percent of speed.
+        margin: what a margin in percent of speed is worth in nats; needed if it is stated so.
         rng: draws the arrangements of exact tests too large to enumerate; left out, the same
             ones every time.
 
     Raises:
         UserError: duplicates, a missing baseline, nothing to compare, fewer than 3 seeds (or than
-            the first look), pairs asked for where seeds are missing, a margin that cannot be
-            computed.
+            the first look), pairs asked for where seeds are missing, a margin that is not known.
     """
     runs = by_variant(rows)
     _check(runs, settings)
-    margin = _margin(settings, slope)
+    margin = _margin(settings, margin)
     base = runs[settings.baseline]
     names = [name for name in runs if name != settings.baseline]
-    read = read_at_looks if settings.looks else read_all
-    reads = {
-        name: read(
+    readings = {
+        name: read_comparison(
             runs[name], base, settings=settings, comparisons=len(names), margin=margin, rng=rng
         )
         for name in names
     }
-    comparisons = _comparisons(runs, reads, settings, margin)
+    comparisons = _comparisons(runs, readings, settings, margin)
+    targets = read_targets(runs, settings)
     return Analysis(
         settings=settings,
         margin=margin,
         variants=tuple(_summary(name, runs[name], settings.alpha) for name in runs),
         comparisons=comparisons,
-        targets=_targets(runs, settings),
-        notes=tuple(_notes(comparisons, settings)),
+        targets=targets,
+        notes=tuple(_notes(comparisons, targets, settings)),
     )
 
 
@@ -131,19 +104,15 @@ def _check(runs: Runs, settings: AnalysisSettings) -> None:
         raise UserError("\n".join(mistakes))
 
 
-def _margin(settings: AnalysisSettings, slope: BaselineSlope | None) -> float | None:
+def _margin(settings: AnalysisSettings, converted: float | None) -> float | None:
     if settings.margin_speedup_percent is None:
         return settings.margin_nats
-    if slope is None:
+    if converted is None:
         raise UserError(
             f"margin_speedup_percent ({settings.margin_speedup_percent}) needs the baseline's loss "
-            "curve, which a table of final values lacks: state margin_nats instead"
+            "at several lengths, which a table of final values lacks: state margin_nats instead"
         )
-    return margin_loss(
-        speedup_percent=settings.margin_speedup_percent,
-        steps=slope.steps,
-        loss_slope_per_step=slope.loss_per_step,
-    )
+    return converted
 
 
 def _summary(name: str, rows: Sequence[ResultRow], alpha: float) -> VariantSummary:
@@ -164,77 +133,68 @@ def _summary(name: str, rows: Sequence[ResultRow], alpha: float) -> VariantSumma
 
 
 def _comparisons(
-    runs: Runs, reads: Mapping[str, Read], settings: AnalysisSettings, margin: float | None
+    runs: Runs, readings: Mapping[str, Reading], settings: AnalysisSettings, margin: float | None
 ) -> tuple[Comparison, ...]:
-    adjusted = holm([read.result.p for read in reads.values()])
-    secondary = _block_dunnett(runs, reads, settings)
+    secondary = _block_dunnett(runs, readings, settings)
     unit = next((row.unit for rows in runs.values() for row in rows), None)
     return tuple(
         _comparison(
             name,
-            read,
-            p_holm=float(p) if read.adjusted_p is None else read.adjusted_p,
+            reading,
             block_dunnett_p=secondary.get(name),
             settings=settings,
-            family=len(reads),
+            family=len(readings),
             margin=margin,
             unit=unit,
         )
-        for (name, read), p in zip(reads.items(), adjusted, strict=True)
+        for name, reading in readings.items()
     )
 
 
 def _block_dunnett(
-    runs: Runs, reads: Mapping[str, Read], settings: AnalysisSettings
+    runs: Runs, readings: Mapping[str, Reading], settings: AnalysisSettings
 ) -> dict[str, float]:
     """The secondary test, where all variants are paired and complete and there is one look."""
-    paired = all(read.certificate.paired and read.result.mean_test for read in reads.values())
-    if not reads or not paired or settings.looks:
+    paired = all(
+        reading.certificate.paired and reading.result.mean_test for reading in readings.values()
+    )
+    if not readings or not paired or settings.looks:
         return {}
     table = {name: [row.value or 0.0 for row in rows] for name, rows in runs.items()}
-    result = block_dunnett([table[name] for name in reads], table[settings.baseline])
-    return {} if result is None else dict(zip(reads, result.p, strict=True))
+    result = block_dunnett([table[name] for name in readings], table[settings.baseline])
+    return {} if result is None else dict(zip(readings, result.p, strict=True))
 
 
 def _comparison(
     name: str,
-    read: Read,
+    reading: Reading,
     *,
-    p_holm: float,
     block_dunnett_p: float | None,
     settings: AnalysisSettings,
     family: int,
     margin: float | None,
     unit: str | None,
 ) -> Comparison:
-    result, certificate, look = read.result, read.certificate, read.look
-    mean_test = result.mean_test
-    level = 1.0 - settings.alpha
-    wide = simultaneous_level(level, comparisons=family) if look is None else 1.0 - look.nominal_p
-    simultaneous = None if mean_test is None or wide >= 1.0 else mean_test.interval(level=wide)
-    decision = verdict(
-        direction=result.direction,
-        adjusted_p=p_holm,
-        alpha=settings.alpha,
-        equivalence_p=None if result.equivalence is None else result.equivalence.p,
-    )
+    result, certificate, look = reading.result, reading.certificate, reading.look
+    decision, test = reading.decision, result.mean_test
     settle: int | None = None
     advice: tuple[str, ...] = ()
-    if decision == "inconclusive" and (look is None or look.next_look is None):
-        settle, advice = _advice(read, settings, family, margin)
+    if decision.verdict == "inconclusive" and (look is None or look.next_look is None):
+        settle, advice = _advice(reading, settings, family, margin)
     fragile = result.n <= FRAGILE_SEEDS
+    freedom = None if test is None else test.degrees_of_freedom
     return Comparison(
         variant=name,
         baseline=settings.baseline,
         n=result.n,
-        mean_difference=None if mean_test is None else mean_test.estimate,
-        interval=None if mean_test is None else mean_test.interval(level=level),
-        simultaneous_interval=simultaneous,
+        mean_difference=None if test is None else test.estimate,
+        interval=decision.interval,
+        interval_alone=None if test is None else test.interval(level=1.0 - settings.alpha),
         test=result.test,
-        statistic=None if mean_test is None else mean_test.statistic,
-        degrees_of_freedom=None if mean_test is None else mean_test.degrees_of_freedom,
+        statistic=None if test is None else test.statistic,
+        degrees_of_freedom=freedom if freedom is not None and math.isfinite(freedom) else None,
         p=result.p,
-        p_holm=p_holm,
+        adjusted_p=decision.adjusted_p,
         exact_p=result.exact_p,
         minimum_exact_p=result.minimum_exact_p,
         block_dunnett_p=block_dunnett_p,
@@ -243,38 +203,46 @@ def _comparison(
         pairing_certified=certificate.certified,
         pairing_reason=certificate.reason,
         effects=result.effects,
-        equivalence=result.equivalence,
+        equivalence=None if test is None or margin is None else tost(test, margin=margin),
+        equivalence_p=decision.equivalence_p,
+        margin_p=decision.margin_p,
         look=look,
         seeds_to_settle=settle,
         fragile=fragile,
-        verdict=decision,
+        verdict=decision.verdict,
         sentence=comparison_sentence(
             variant=name,
             baseline=settings.baseline,
-            verdict=decision,
-            difference=None if mean_test is None else mean_test.estimate,
-            interval=simultaneous,
-            adjusted_p=p_holm,
-            correction="Holm" if look is None else f"look {look.number} of {look.of}",
+            decision=decision,
+            difference=None if test is None else test.estimate,
+            correction=_correction(look, family),
             test=result.test,
             n=result.n,
             paired=certificate.paired,
             fragile=fragile,
-            equivalence=result.equivalence,
+            margin=margin,
             unit=unit,
         ),
-        notes=(*result.notes, *read.notes, *advice),
+        notes=(*result.notes, *reading.notes, *advice),
     )
 
 
+def _correction(look: Look | None, family: int) -> str:
+    """What an adjusted p is adjusted for."""
+    parts = [f"adjusted for {family}"] if family > 1 else []
+    if look is not None:
+        parts.append(f"look {look.number} of {look.of}")
+    return ", ".join(parts)
+
+
 def _advice(
-    read: Read, settings: AnalysisSettings, family: int, margin: float | None
+    reading: Reading, settings: AnalysisSettings, family: int, margin: float | None
 ) -> tuple[int | None, tuple[str, ...]]:
     """The seeds that would settle an inconclusive comparison, if its noise is what it seems."""
-    test = read.result.mean_test
+    test = reading.result.mean_test
     if test is None or test.standard_error is None:
         return None, ()
-    paired = read.certificate.paired
+    paired = reading.certificate.paired and settings.sigma is None
     seeds = seeds_to_settle(
         test.estimate,
         sd=test.standard_error * math.sqrt(test.n if paired else test.n / 2.0),
@@ -286,63 +254,35 @@ def _advice(
     )
     how = f"with {100 * settings.power:.4g} % probability, if difference and noise stay as observed"
     if seeds is None:
-        return None, (f"not even {MAXIMUM_SEEDS} seeds would settle it {how}",)
-    return seeds, (f"{seeds} new seeds a side would settle it {how}",)
+        return None, (f"not even {MAXIMUM_SEEDS} seeds a side would settle it {how}",)
+    return seeds, (
+        f"{seeds} fresh seeds a side would settle it {how}: in a new study, or in one whose looks "
+        "are declared before its first run. Seeds added to this one because of what it shows "
+        "would make false verdicts more frequent than alpha",
+    )
 
 
-def _targets(runs: Runs, settings: AnalysisSettings) -> tuple[TargetResult, ...]:
-    if settings.target is None:
-        return ()
-    target = settings.target
-    values = {name: [row.value for row in rows] for name, rows in runs.items()}
-    tests = {
-        name: None
-        if any(value is None for value in own)
-        else one_sample_t([value for value in own if value is not None], target=target)
-        for name, own in values.items()
-    }
-    adjusted = holm([1.0 if test is None else test.p for test in tests.values()])
-    found = []
-    for (name, test), p in zip(tests.items(), adjusted, strict=True):
-        # The end of a two-sided interval at 1 - 2 alpha is the one-sided bound at 1 - alpha.
-        interval = None if test is None else test.interval(level=1.0 - 2.0 * settings.alpha)
-        mean = None if test is None else test.estimate + target
-        bound = None if interval is None else interval.high + target
-        below = float(p) < settings.alpha
-        note = "not every run has a final value: no mean, no claim" if test is None else test.note
-        found.append(
-            TargetResult(
-                variant=name,
-                n=len(values[name]),
-                target=target,
-                mean=mean,
-                upper_bound=bound,
-                p=1.0 if test is None else test.p,
-                p_holm=float(p),
-                below=below,
-                sentence=target_sentence(
-                    variant=name,
-                    target=target,
-                    below=below,
-                    mean=mean,
-                    upper_bound=bound,
-                    adjusted_p=float(p),
-                    n=len(values[name]),
-                ),
-                notes=() if note is None else (note,),
-            )
-        )
-    return tuple(found)
-
-
-def _notes(comparisons: Sequence[Comparison], settings: AnalysisSettings) -> list[str]:
+def _notes(
+    comparisons: Sequence[Comparison],
+    targets: Sequence[TargetResult],
+    settings: AnalysisSettings,
+) -> list[str]:
+    """What all verdicts together promise, stated once."""
     notes = []
+    level, looks = (
+        f"{100 * (1.0 - settings.alpha):.4g} %",
+        " over all looks" if settings.looks else "",
+    )
     if comparisons:
         together = "" if len(comparisons) == 1 else f", all {len(comparisons)} together"
-        looks = " over all looks" if settings.looks else ""
         notes.append(
-            f"difference = variant - {settings.baseline}, lower is better; intervals in the "
-            f"sentences hold at {100 * (1.0 - settings.alpha):.4g} %{together}{looks}"
+            f"difference = variant - {settings.baseline}, lower is better; intervals hold at "
+            f"{level}{together}{looks}, and every verdict is read from its interval"
+        )
+    if targets:
+        together = "" if len(targets) == 1 else f", all {len(targets)} together"
+        notes.append(
+            f"upper bounds against the target are one-sided and hold at {level}{together}{looks}"
         )
     if any(comparison.fragile for comparison in comparisons):
         notes.append(f"{FRAGILE_SEEDS} seeds or fewer are fragile: one odd run can decide")

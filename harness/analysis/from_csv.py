@@ -1,15 +1,19 @@
-"""`optbench compare`: the statistics for anybody's table of results.
+"""`optbench compare`: the statistics for any table of results.
 
 The file is a CSV with a header and one row a run. Required columns: `variant`, `seed`, `value`.
 Optional: `outcome` (completed, diverged, stopped, failed, out_of_memory), `diverged_at_step`,
 `initial_sha256` with `batches_sha256`, which prove that two runs of a seed are a pair, `unit`: what
-the values are counted in, such as nats, for the sentences; and `phase`: rows of the tuning phase,
-on whose seeds the hyperparameters were chosen, are not read.
+the values are counted in, such as nats, for the sentences; and `phase`: only rows of the
+confirmation are read. The seeds of the tuning chose the hyperparameters, and a horizon is the
+baseline at another length.
+
+Whatever the file holds, a person sees either an analysis or one list of mistakes with their lines.
 """
 
 import csv
 import difflib
 import math
+import unicodedata
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -36,7 +40,25 @@ UNIT_COLUMN = "unit"
 """Optional too; misspelt it costs a word in a sentence, so no near miss of it is refused."""
 MAXIMUM_SHOWN_MISTAKES = 20
 
-PHASES = ("tuning", "confirmation")
+PHASES = ("tuning", "confirmation", "horizon")
+
+SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars", " ": "spaces"}
+"""What tables are separated by besides commas, and how it is called."""
+
+LARGEST_VALUE = 1e100
+"""The statistics square values and add the squares: from 1e150 on that exceeds double precision."""
+
+SMALLEST_VALUE = 1e-100
+"""Of a value other than 0: the squares of smaller ones lose their digits, from 1e-154 on."""
+
+SMALLEST_ALPHA = 1e-9
+"""Shared by as many variants as a table can hold, it still differs from 0 next to 1."""
+
+LARGEST_WHOLE_NUMBER = 10**15
+"""Seeds and steps beyond it are no longer told apart in double precision, nor by anybody."""
+
+MAXIMUM_SHOWN_SEEDS = 8
+MAXIMUM_SHOWN_CHARACTERS = 40
 
 
 def compare_file(
@@ -60,6 +82,7 @@ def compare_file(
     Raises:
         UserError: every mistake of the options, or every mistake of the file.
     """
+    _check_options(alpha=alpha, margin=margin, target=target)
     rows = read_results(path)
     names = list(dict.fromkeys(row.variant for row in rows))
     if baseline is None and len(names) > 1:
@@ -79,6 +102,31 @@ def compare_file(
     return analyse(rows, settings)
 
 
+def _check_options(*, alpha: float, margin: float | None, target: float | None) -> None:
+    """What the settings of a study allow and double precision does not."""
+    mistakes = []
+    if 0.0 < alpha < SMALLEST_ALPHA:
+        mistakes.append(f"--alpha ({alpha:g}) must be at least {SMALLEST_ALPHA:g}")
+    for name, number in (("--margin", margin), ("--target", target)):
+        # A margin of 0 and a target of infinity are refused with the other settings.
+        if number and math.isfinite(number) and not _computable(number):
+            mistakes.append(f"{name} ({number:g}) {_out_of_range(number)}")
+    if margin == math.inf:
+        mistakes.append("--margin (inf) must be finite: leave it out for no equivalence")
+    if mistakes:
+        raise UserError("; ".join(mistakes))
+
+
+def _computable(value: float) -> bool:
+    return value == 0.0 or SMALLEST_VALUE <= abs(value) <= LARGEST_VALUE
+
+
+def _out_of_range(value: float) -> str:
+    if abs(value) > LARGEST_VALUE:
+        return f"is beyond {LARGEST_VALUE:g}, too large to be squared: use a larger unit"
+    return f"is nearer to 0 than {SMALLEST_VALUE:g}, too small to be squared: use a smaller unit"
+
+
 def read_results(path: Path) -> list[ResultRow]:
     """The rows of a CSV of results.
 
@@ -93,7 +141,7 @@ def read_results(path: Path) -> list[ResultRow]:
             reader = csv.DictReader(file, restkey="", restval="", skipinitialspace=True)
             _check_header(path, reader.fieldnames)
             for record in reader:
-                if _is_tuning(record, line=reader.line_num, mistakes=mistakes):
+                if not _is_confirmation(record, line=reader.line_num, mistakes=mistakes):
                     continue
                 row = _row(record, line=reader.line_num, mistakes=mistakes)
                 if row is None:
@@ -122,15 +170,31 @@ def read_results(path: Path) -> list[ResultRow]:
 
 def _shown(path: Path, mistakes: Sequence[str]) -> Iterator[str]:
     yield f"{len(mistakes)} mistake{'s' if len(mistakes) > 1 else ''} in {path}:"
+    yield from _first(mistakes)
+
+
+def _first(mistakes: Sequence[str]) -> Iterator[str]:
     yield from mistakes[:MAXIMUM_SHOWN_MISTAKES]
     if len(mistakes) > MAXIMUM_SHOWN_MISTAKES:
         yield f"and {len(mistakes) - MAXIMUM_SHOWN_MISTAKES} more"
 
 
+def _listing(seeds: Sequence[int]) -> str:
+    more = len(seeds) - MAXIMUM_SHOWN_SEEDS
+    shown = ", ".join(map(str, seeds[:MAXIMUM_SHOWN_SEEDS]))
+    return f"{shown} and {more} more" if more > 0 else shown
+
+
 def _check_header(path: Path, columns: Sequence[str] | None) -> None:
     if not columns:
         raise UserError(f"{path} is empty: the first line names the columns variant,seed,value")
+    if (separator := _separator(columns)) is not None:
+        raise UserError(
+            f"{path}: the columns are separated by {SEPARATORS[separator]} ({separator!r}): "
+            "write commas, and points in the numbers"
+        )
     mistakes = []
+    columns = [_printable(name) for name in columns]
     if repeated := sorted({name for name in columns if columns.count(name) > 1}):
         mistakes.append(f"column(s) {', '.join(repeated)} appear more than once")
     known = (*REQUIRED_COLUMNS, *OPTIONAL_COLUMNS, UNIT_COLUMN)
@@ -150,27 +214,67 @@ def _check_header(path: Path, columns: Sequence[str] | None) -> None:
         raise UserError("\n  ".join(_shown(path, mistakes)))
 
 
+def _separator(columns: Sequence[str]) -> str | None:
+    """The separator that gives the names of a table where commas give none."""
+    if set(columns) & set(REQUIRED_COLUMNS):
+        return None
+    for separator in SEPARATORS:
+        names = {name.strip(' "').lower() for name in ",".join(columns).split(separator)}
+        if len(names & set(REQUIRED_COLUMNS)) >= 2:
+            return separator
+    return None
+
+
+def _printable(text: str) -> str:
+    """As it is, or quoted with escapes where it would move the cursor of a terminal."""
+    return repr(text) if _has_control_characters(text) else text
+
+
+def _has_control_characters(text: str) -> bool:
+    return any(unicodedata.category(character) in ("Cc", "Cf") for character in text)
+
+
+def _quoted(text: str) -> str:
+    """For a message: escaped, and cut where somebody's whole file is one cell."""
+    cut = len(text) > MAXIMUM_SHOWN_CHARACTERS
+    return repr(f"{text[:MAXIMUM_SHOWN_CHARACTERS]}..." if cut else text)
+
+
 def _row(record: dict[str, str], *, line: int, mistakes: list[str]) -> ResultRow | None:
     """One row, or None after its mistakes were noted."""
     found = len(mistakes)
     cells = {key: cell.strip() for key, cell in record.items() if key and isinstance(cell, str)}
     if record.get(""):
-        mistakes.append(f"line {line}: more cells than columns: check the commas")
+        mistakes.append(
+            f"line {line}: more cells than columns: check the commas (numbers have a point)"
+        )
     variant = cells["variant"]
+    other = next((mark for mark in SEPARATORS if mark in variant), None)
+    if other is not None and not cells["seed"] and not cells["value"]:
+        mistakes.append(f"line {line}: separated by {SEPARATORS[other]} ({other!r}): write commas")
+        return None
     if not variant:
         mistakes.append(f"line {line}: the variant is empty: name it")
+    for name in ("variant", UNIT_COLUMN):
+        if _has_control_characters(cells.get(name, "")):
+            mistakes.append(
+                f"line {line}: {name} {_quoted(cells[name])} holds characters that cannot be seen: "
+                "remove them"
+            )
     seed = _whole_number(cells["seed"], name="seed", line=line, mistakes=mistakes)
     outcome = cells.get("outcome") or "completed"
     if outcome not in OUTCOMES:
         near = difflib.get_close_matches(outcome.lower(), OUTCOMES, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"choose one of {', '.join(OUTCOMES)}"
-        mistakes.append(f"line {line}: outcome {outcome!r} is not known: {hint}")
+        mistakes.append(f"line {line}: outcome {_quoted(outcome)} is not known: {hint}")
     value = _value(cells["value"], outcome=outcome, line=line, mistakes=mistakes)
     step: int | None = None
     if cells.get("diverged_at_step"):
         step = _whole_number(
             cells["diverged_at_step"], name="diverged_at_step", line=line, mistakes=mistakes
         )
+        if step is not None and step < 0:
+            mistakes.append(f"line {line}: diverged_at_step ({step}) must be 0 or more")
     if len(mistakes) > found or seed is None:
         return None
     return ResultRow(
@@ -185,20 +289,27 @@ def _row(record: dict[str, str], *, line: int, mistakes: list[str]) -> ResultRow
     )
 
 
-def _is_tuning(record: dict[str, str], *, line: int, mistakes: list[str]) -> bool:
+def _is_confirmation(record: dict[str, str], *, line: int, mistakes: list[str]) -> bool:
     phase = (record.get("phase") or "confirmation").strip()
     if phase not in PHASES:
-        mistakes.append(f"line {line}: phase {phase!r} is not known: use {' or '.join(PHASES)}")
-    return phase == "tuning"
+        mistakes.append(f"line {line}: phase {phase!r} is not known: use {', '.join(PHASES)}")
+    return phase == "confirmation"
 
 
 def _whole_number(text: str, *, name: str, line: int, mistakes: list[str]) -> int | None:
     try:
-        return int(text)
+        number = int(text)
     except ValueError:
-        got = f"{text!r} is not a whole number" if text else "is empty"
+        got = f"{_quoted(text)} is not a whole number" if text else "is empty"
         mistakes.append(f"line {line}: {name} {got}: write it like 0 or 17")
         return None
+    if abs(number) > LARGEST_WHOLE_NUMBER:
+        mistakes.append(
+            f"line {line}: {name} {_quoted(text)} is beyond {LARGEST_WHOLE_NUMBER:g}: "
+            "use smaller numbers"
+        )
+        return None
+    return number
 
 
 def _value(text: str, *, outcome: str, line: int, mistakes: list[str]) -> float | None:
@@ -212,10 +323,13 @@ def _value(text: str, *, outcome: str, line: int, mistakes: list[str]) -> float 
     try:
         value = float(text)
     except ValueError:
-        mistakes.append(f"line {line}: value {text!r} is not a number: correct it {how}")
+        mistakes.append(f"line {line}: value {_quoted(text)} is not a number: correct it {how}")
         return None
     if not math.isfinite(value):
-        mistakes.append(f"line {line}: value {text!r} is not finite: correct it {how}")
+        mistakes.append(f"line {line}: value {_quoted(text)} is not finite: correct it {how}")
+        return None
+    if not _computable(value):
+        mistakes.append(f"line {line}: value {_quoted(text)} {_out_of_range(value)}")
         return None
     return value
 
@@ -229,7 +343,7 @@ def check_holes(rows: Sequence[ResultRow], settings: AnalysisSettings) -> None:
     baseline are then no hole.
 
     Raises:
-        UserError: with every hole.
+        UserError: with every variant that has holes.
     """
     if settings.pairing == "unpaired":
         return
@@ -249,14 +363,14 @@ def check_holes(rows: Sequence[ResultRow], settings: AnalysisSettings) -> None:
             (settings.baseline, own - base, name),
         ):
             if lacking:
-                listing = ", ".join(map(str, sorted(lacking)))
+                listing = _listing(sorted(lacking))
                 mistakes.append(f"{holder!r} has no row for seed(s) {listing}, which {other!r} has")
     if mistakes:
         raise UserError(
             "\n  ".join(
                 [
                     "the table has holes:",
-                    *mistakes,
+                    *_first(mistakes),
                     "add the rows (a run that did not complete is a row with its outcome), "
                     "or compare unpaired if the seeds mean nothing",
                 ]

@@ -20,7 +20,7 @@ from harness.analysis.stats.intervals import Interval
 from harness.analysis.stats.verdict import Verdict
 from harness.study.settings import AnalysisSettings
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,10 +63,11 @@ class Look:
 class Comparison:
     """One variant against the baseline, over seeds, with a verdict.
 
-    The difference is variant - baseline. `interval` covers this difference alone at 1 - alpha,
-    `simultaneous_interval` all differences of the study together (and over all looks). The verdict
-    is better or worse exactly where `p_holm < alpha`; with looks, `p_holm` is
-    `p * alpha / nominal_p`, which keeps that reading.
+    The difference is variant - baseline. The verdict is read from `interval`, which covers together
+    with those of all other comparisons (and over all looks) at 1 - alpha. `adjusted_p` is its dual:
+    below alpha exactly where the interval does not contain 0; so are `equivalence_p` (where it lies
+    inside the margin) and `margin_p` (where it lies beyond). `interval_alone` and `p` are those of
+    this comparison if there were no other.
     """
 
     variant: str
@@ -74,12 +75,12 @@ class Comparison:
     n: int
     mean_difference: float | None
     interval: Interval | None
-    simultaneous_interval: Interval | None
+    interval_alone: Interval | None
     test: str
     statistic: float | None
     degrees_of_freedom: float | None
     p: float
-    p_holm: float
+    adjusted_p: float
     exact_p: float
     minimum_exact_p: float
     block_dunnett_p: float | None
@@ -89,6 +90,8 @@ class Comparison:
     pairing_reason: str
     effects: EffectSizes
     equivalence: EquivalenceTest | None
+    equivalence_p: float | None
+    margin_p: float | None
     look: Look | None
     seeds_to_settle: int | None
     fragile: bool
@@ -101,8 +104,9 @@ class Comparison:
 class TargetResult:
     """One variant's mean against a target fixed in advance, one-sided: is it below?
 
-    `upper_bound` is the one-sided upper confidence bound of the mean at 1 - alpha for this variant
-    alone. Without a final value for every seed nothing is claimed: p is 1.
+    `upper_bound` is the one-sided upper confidence bound of the mean; the bounds of all variants
+    hold together (and over all looks) at 1 - alpha. `adjusted_p` is below alpha exactly where the
+    bound is below the target. Without a final value for every seed nothing is claimed: p is 1.
     """
 
     variant: str
@@ -111,8 +115,9 @@ class TargetResult:
     mean: float | None
     upper_bound: float | None
     p: float
-    p_holm: float
+    adjusted_p: float
     below: bool
+    look: Look | None
     sentence: str
     notes: tuple[str, ...]
 
@@ -131,15 +136,18 @@ class Analysis:
     def seeds_wanted(self) -> dict[str, int]:
         """Variants that a study with looks must train further, and up to how many seeds.
 
-        The baseline is among them with the largest number. Empty when everything is decided.
+        Those that a comparison or a target still waits for, and the baseline with the comparisons.
+        Empty when everything is decided.
         """
-        wanted = {
-            comparison.variant: comparison.look.next_look
-            for comparison in self.comparisons
-            if comparison.look is not None and comparison.look.next_look is not None
-        }
+        wanted: dict[str, int] = {}
+        for comparison in self.comparisons:
+            if comparison.look is not None and comparison.look.next_look is not None:
+                wanted[comparison.variant] = comparison.look.next_look
         if wanted:
             wanted[self.settings.baseline] = max(wanted.values())
+        for target in self.targets:
+            if target.look is not None and target.look.next_look is not None:
+                wanted[target.variant] = max(wanted.get(target.variant, 0), target.look.next_look)
         return wanted
 
     def to_json(self) -> dict[str, Any]:

@@ -2,14 +2,15 @@
 
 import math
 
-from harness.analysis.stats.equivalence import EquivalenceTest
 from harness.analysis.stats.intervals import Interval
 from harness.analysis.stats.power import Capability
-from harness.analysis.stats.verdict import Verdict
+from harness.analysis.stats.verdict import Decision, Verdict
 
 VERDICT_WORDS: dict[Verdict, str] = {
+    "better by the margin": "is better, by at least the margin, than",
     "better": "is better than",
     "worse": "is worse than",
+    "worse by the margin": "is worse, by at least the margin, than",
     "equivalent": "is equivalent to",
     "inconclusive": "is not distinguishable from",
 }
@@ -31,49 +32,82 @@ def decimals_for(noise: float | None, *, fallback: int = 4) -> int:
 
 def interval_decimals(interval: Interval | None) -> int:
     """Decimals for an estimate and the ends of its interval."""
-    return decimals_for(None if interval is None else (interval.high - interval.low) / 2.0)
+    return decimals_for(_half_width(interval))
+
+
+def written(value: float | None, *, noise: float | None, sign: str = "") -> str:
+    """A number with as many digits as its noise supports: two of the noise, 15 at most.
+
+    Without noise, five digits. As `1.23e-09` where that saves more than four characters.
+
+    Args:
+        noise: standard deviation of the value, or half of its interval.
+        sign: `+` to show that of positive numbers too.
+    """
+    if value is None:
+        return "-"
+    if value == 0.0:
+        return f"{value:{sign}.2f}"
+    size = abs(value)
+    carried = noise if noise is not None and 0.0 < noise < math.inf else size / 1000.0
+    # Of the last digit that is shown; double precision has no more than 15.
+    last = math.floor(math.log10(max(carried, size * 1e-13))) - 1
+    fixed = f"{value:{sign}.{max(0, -last)}f}"
+    digits = max(0, math.floor(math.log10(size)) - last)
+    scientific = f"{value:{sign}.{digits}e}"
+    return scientific if len(scientific) + 4 < len(fixed) else fixed
 
 
 def bracket(interval: Interval | None, *, signed: bool = True) -> str:
     """`[-0.35, -0.27]`; empty where there is no interval."""
     if interval is None:
         return ""
-    places, sign = interval_decimals(interval), "+" if signed else ""
-    return f"[{interval.low:{sign}.{places}f}, {interval.high:{sign}.{places}f}]"
+    sign, noise = "+" if signed else "", _half_width(interval)
+    low, high = (written(end, noise=noise, sign=sign) for end in (interval.low, interval.high))
+    return f"[{low}, {high}]"
+
+
+def _half_width(interval: Interval | None) -> float | None:
+    return None if interval is None else (interval.high - interval.low) / 2.0
 
 
 def comparison_sentence(
     *,
     variant: str,
     baseline: str,
-    verdict: Verdict,
+    decision: Decision,
     difference: float | None,
-    interval: Interval | None,
-    adjusted_p: float,
     correction: str,
     test: str,
     n: int,
     paired: bool,
     fragile: bool,
-    equivalence: EquivalenceTest | None = None,
+    margin: float | None = None,
     unit: str | None = None,
 ) -> str:
-    """`muon is better than adamw: -0.31 nats [-0.35, -0.27], p = 0.0004 (Holm), 5 paired seeds`.
+    """`muon is better than adamw: -0.31 nats [-0.35, -0.27], p = 0.0004, 5 paired seeds`.
 
     Without a unit the difference is a bare number: a table of somebody's own may hold anything.
+
+    Args:
+        correction: what the p is adjusted for, such as `adjusted for 18`; empty for nothing.
     """
     if difference is None:
         size = test
     else:
-        places = interval_decimals(interval)
-        named = f"{difference:+.{places}f}" + (f" {unit}" if unit else "")
-        size = f"{named} {bracket(interval)}".rstrip()
+        named = written(difference, noise=_half_width(decision.interval), sign="+")
+        named += f" {unit}" if unit else ""
+        size = f"{named} {bracket(decision.interval)}".rstrip()
     seeds = f"{n} {'paired' if paired else 'unpaired'} seeds"
     end = " (fragile)" if fragile else ""
+    verdict = decision.verdict
     claim = f"{variant} {VERDICT_WORDS[verdict]} {baseline}"
-    support = f"{p_value(adjusted_p)} ({correction})"
-    if verdict == "equivalent" and equivalence is not None:
-        support = f"{p_value(equivalence.p)} (TOST within {equivalence.margin:.3g})"
+    p = {"equivalent": decision.equivalence_p}.get(verdict, decision.adjusted_p)
+    about = [f"within {margin:.3g}"] if verdict == "equivalent" and margin is not None else []
+    if verdict in ("better by the margin", "worse by the margin"):
+        p, about = decision.margin_p, [f"beyond {margin:.3g}"] if margin is not None else []
+    in_brackets = ", ".join([*about, *([correction] if correction else [])])
+    support = p_value(1.0 if p is None else p) + (f" ({in_brackets})" if in_brackets else "")
     return f"{claim}: {size}, {support}, {seeds}{end}"
 
 
@@ -85,15 +119,17 @@ def target_sentence(
     mean: float | None,
     upper_bound: float | None,
     adjusted_p: float,
+    correction: str,
     n: int,
 ) -> str:
-    """`muon is below 3.28: mean 3.2784, upper bound 3.2791, p = 0.0053 (Holm), 7 seeds`."""
+    """`muon is below 3.28: mean 3.2784, upper bound 3.2791, p = 0.0053, 7 seeds`."""
     claim = f"{variant} is {'' if below else 'not shown to be '}below {target:g}"
     if mean is None:
         return f"{claim}: not every run has a final value, {n} seeds"
-    places = decimals_for(None if upper_bound is None else upper_bound - mean)
-    bound = "" if upper_bound is None else f", upper bound {upper_bound:.{places}f}"
-    return f"{claim}: mean {mean:.{places}f}{bound}, {p_value(adjusted_p)} (Holm), {n} seeds"
+    noise = None if upper_bound is None else upper_bound - mean
+    bound = "" if upper_bound is None else f", upper bound {written(upper_bound, noise=noise)}"
+    p = p_value(adjusted_p) + (f" ({correction})" if correction else "")
+    return f"{claim}: mean {written(mean, noise=noise)}{bound}, {p}, {n} seeds"
 
 
 def capability_sentences(plan: Capability) -> list[str]:

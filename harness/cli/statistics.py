@@ -19,8 +19,9 @@ def compare(
         Path,
         typer.Argument(
             metavar="RESULTS.CSV",
-            help="one row a run; columns variant, seed, value (lower is better); optional outcome, "
-            "diverged_at_step, initial_sha256, batches_sha256",
+            help="one row a run, separated by commas; columns variant, seed, value (lower is "
+            "better); optional outcome, diverged_at_step, initial_sha256, batches_sha256, unit, "
+            "phase",
         ),
     ],
     baseline: Annotated[
@@ -49,7 +50,7 @@ def compare(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Compare variants of anybody's table of results: verdicts, intervals, adjusted p.
+    """Compare variants of any table of results: verdicts, intervals, adjusted p.
 
     optbench compare results.csv --baseline adamw
 

@@ -13,31 +13,35 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
+from harness.analysis.calibration.adding_seeds import (
+    added_seeds_error,
+    looking_error,
+    sequential_errors,
+    target_error,
+)
+from harness.analysis.calibration.agreement import disagreements
+from harness.analysis.calibration.cells import Cell, Noise, gaussian_noise, residual_noise
+from harness.analysis.calibration.divergence import divergence_error, divergence_found
+from harness.analysis.calibration.fixed_seeds import (
+    PowerPoint,
+    coverages,
+    equivalence_errors,
+    family_wise_errors,
+    power_curve,
+)
 from harness.analysis.calibration.winners_curse import WinnersCurse, winners_curse_demo
 from harness.analysis.interim import look_bounds
 from harness.analysis.result_rows import ResultRow, by_variant
 from harness.analysis.results import plain
-from harness.analysis.stats.calibration import (
-    Cell,
-    Noise,
-    PowerPoint,
-    coverages,
-    divergence_error,
-    equivalence_error,
-    family_wise_errors,
-    gaussian_noise,
-    looking_error,
-    power_curve,
-    residual_noise,
-    sequential_errors,
-)
 from harness.analysis.stats.power import Pairs
 from harness.analysis.stats.sequential import normal_bounds
+from harness.analysis.targets import target_shares
 from harness.errors import UserError
+from harness.study.settings import AnalysisSettings
 
 __all__ = ["Calibration", "WinnersCurse", "calibrate", "winners_curse_demo"]
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 STUDIES = 100_000
 """Studies a cell: the binomial bounds around 0.05 are then 0.047 and 0.053."""
 
@@ -51,6 +55,19 @@ SEQUENTIAL_SHARE = 10
 DIVERGENCE_SEEDS = 8
 DIVERGENCE_SHARE = 0.02
 """Studies with divergence go one by one through the exact tests: 2 % of the others' number."""
+
+QUIET = 0.1
+ALL_DIVERGE_SEEDS = 5
+TOGETHER = 0.5
+
+AGREEMENT_SHARE = 0.001
+AGREEMENT = (6, 5)
+"""Whole studies of 6 variants and 5 seeds, each through the whole analysis."""
+
+ADVISED = (5, 100)
+"""Seeds before the advice, and those above which nobody follows it."""
+
+TARGETS = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,8 +145,17 @@ def _own_noise(rows: Sequence[ResultRow]) -> Noise:
 
 
 def _cells(rng: np.random.Generator, *, noise: Noise, studies: int, alpha: float) -> Iterator[Cell]:
-    designs: tuple[Pairs, ...] = ("paired", "unpaired")
-    for design in designs:
+    yield from _fixed(rng, noise=noise, studies=studies, alpha=alpha)
+    yield from _one_by_one(rng, noise=noise, studies=studies, alpha=alpha)
+    yield from _adding(rng, noise=noise, studies=studies, alpha=alpha)
+
+
+DESIGNS: tuple[Pairs, ...] = ("paired", "unpaired")
+
+
+def _fixed(rng: np.random.Generator, *, noise: Noise, studies: int, alpha: float) -> Iterator[Cell]:
+    """A fixed number of seeds, vectorised over the studies."""
+    for design in DESIGNS:
         for seeds in SEEDS:
             yield from family_wise_errors(
                 rng,
@@ -141,28 +167,92 @@ def _cells(rng: np.random.Generator, *, noise: Noise, studies: int, alpha: float
                 alpha=alpha,
             )
     for seeds in SEEDS:
+        # Where Welch's own degrees of freedom would err most: few seeds and a quiet baseline.
+        yield from family_wise_errors(
+            rng,
+            noise=noise,
+            comparisons=COMPARISONS[-1:],
+            seeds=seeds,
+            studies=studies,
+            design="unpaired",
+            alpha=alpha,
+            quiet=QUIET,
+        )
+    for seeds in SEEDS:
         yield from coverages(
             rng, noise=noise, comparisons=4, seeds=seeds, studies=studies, alpha=alpha
         )
-        yield equivalence_error(rng, noise=noise, seeds=seeds, studies=studies, alpha=alpha)
-    yield divergence_error(
+        yield from equivalence_errors(
+            rng, noise=noise, comparisons=COMPARISONS, seeds=seeds, studies=studies, alpha=alpha
+        )
+
+
+def _one_by_one(
+    rng: np.random.Generator, *, noise: Noise, studies: int, alpha: float
+) -> Iterator[Cell]:
+    """Fewer studies, each through the code that judges a real one."""
+    few = math.ceil(DIVERGENCE_SHARE * studies)
+    for together in (0.0, TOGETHER):
+        yield divergence_error(
+            rng,
+            noise=noise,
+            seeds=DIVERGENCE_SEEDS,
+            studies=few,
+            design="paired",
+            alpha=alpha,
+            together=together,
+        )
+    yield divergence_found(
         rng,
         noise=noise,
-        seeds=DIVERGENCE_SEEDS,
-        studies=math.ceil(DIVERGENCE_SHARE * studies),
-        design="paired",
+        seeds=ALL_DIVERGE_SEEDS,
+        studies=math.ceil(AGREEMENT_SHARE * studies),
         alpha=alpha,
     )
+    comparisons, seeds = AGREEMENT
+    for design in DESIGNS:
+        yield disagreements(
+            rng,
+            noise=noise,
+            comparisons=comparisons,
+            seeds=seeds,
+            studies=math.ceil(AGREEMENT_SHARE * studies),
+            design=design,
+            alpha=alpha,
+        )
+
+
+def _adding(
+    rng: np.random.Generator, *, noise: Noise, studies: int, alpha: float
+) -> Iterator[Cell]:
+    """Studies that add seeds."""
     normal = 2.0 * stats.norm.sf(normal_bounds([look / LOOKS[-1] for look in LOOKS], alpha=alpha))
-    for design in designs:
-        bounds = look_bounds(LOOKS, alpha=alpha, comparisons=1, design=design)
+    many = SEQUENTIAL_SHARE * studies
+    for design in DESIGNS:
         yield looking_error(
             rng, noise=noise, last=LOOKS[-1], studies=studies, design=design, alpha=alpha
         )
         yield from sequential_errors(
             rng,
             noise=noise,
-            bounds=bounds,
+            design=design,
+            bounds=look_bounds(LOOKS, alpha=alpha, comparisons=1),
             normal_nominal_p=list(normal),
-            studies=SEQUENTIAL_SHARE * studies,
+            studies=many,
+        )
+    settings = AnalysisSettings(baseline="baseline", alpha=alpha, looks=LOOKS, target=0.0)
+    for variants in (1, TARGETS):
+        yield target_error(
+            rng,
+            noise=noise,
+            looks=LOOKS,
+            shares=target_shares(settings, variants=variants),
+            variants=variants,
+            studies=studies,
+            alpha=alpha,
+        )
+    first, most = ADVISED
+    for fresh in (False, True):
+        yield added_seeds_error(
+            rng, noise=noise, first=first, most=most, studies=studies, alpha=alpha, fresh=fresh
         )

@@ -6,11 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from harness.analysis.calibration.fixed_seeds import p_values
 from harness.analysis.compare import analyse
 from harness.analysis.result_rows import ResultRow
 from harness.analysis.results import Comparison
-from harness.analysis.stats.calibration import p_values
-from harness.analysis.stats.multiplicity import holm
 from harness.analysis.stats.selection import expected_best_of_noise
 from harness.study.settings import AnalysisSettings
 
@@ -49,7 +48,8 @@ class WinnersCurse:
             f"One seed each: the best is {self.best} with {self.best_value:.4f} against "
             f"{self.baseline_value:.4f}: an improvement of {self.apparent_gain:.4f} nats.",
             f"The same variant on {self.seeds} fresh seeds: a difference of "
-            f"{fresh.mean_difference:+.4f} nats, {fresh.verdict}, p = {fresh.p_holm:.2f} (Holm).",
+            f"{fresh.mean_difference:+.4f} nats, {fresh.verdict}, p = {fresh.adjusted_p:.2f} "
+            f"(adjusted for {self.variants}).",
             f"All variants on these seeds: {judged}.",
             f"Over {self.repetitions} such studies the best at one seed beats the baseline in "
             f"{100 * self.share_improved_at_one_seed:.1f} % of them and is "
@@ -106,5 +106,5 @@ def winners_curse_demo(
         share_improved_at_one_seed=float(np.mean(lowest < singles[:, 0])),
         mean_gain_in_sigmas=float(np.mean(-lowest)),
         expected_gain_in_sigmas=expected_best_of_noise(variants),
-        share_with_a_claim=float(np.mean((holm(p) < analysis.settings.alpha).any(axis=1))),
+        share_with_a_claim=float(np.mean((p < analysis.settings.alpha / variants).any(axis=1))),
     )

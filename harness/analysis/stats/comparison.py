@@ -1,4 +1,4 @@
-"""One variant against the baseline: which test, and everything that it says before Holm."""
+"""One variant against the baseline: which test, and everything that it says by itself."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,9 +7,8 @@ import numpy as np
 
 from harness.analysis.stats.arrays import MINIMUM_SEEDS, FloatArray
 from harness.analysis.stats.effects import EffectSizes, a12, d_z, hedges_g_av
-from harness.analysis.stats.equivalence import EquivalenceTest, tost
-from harness.analysis.stats.mean_tests import MeanTest, paired_t, welch_t
-from harness.analysis.stats.outcomes import RunEnd, fisher_p, mcnemar_p, rank_test
+from harness.analysis.stats.mean_tests import MeanTest, known_noise_z, paired_t, welch_t
+from harness.analysis.stats.outcomes import RunEnd, rank_test, risk_p
 from harness.analysis.stats.permutation import (
     minimum_permutation_p,
     minimum_sign_flip_p,
@@ -23,7 +22,7 @@ class RunComparison:
     """`mean_test` is None where a run has no final value: then `p` is that of the ranks.
 
     `exact_p` is the check that assumes no distribution, `minimum_exact_p` the smallest value it
-    can take with so many seeds. `divergence_p` compares the rates (McNemar, or Fisher unpaired).
+    can take with so many seeds. `divergence_p` compares the risks of divergence (Boschloo).
     """
 
     test: str
@@ -35,7 +34,6 @@ class RunComparison:
     divergence_p: float
     effects: EffectSizes
     mean_test: MeanTest | None
-    equivalence: EquivalenceTest | None
     notes: tuple[str, ...]
 
 
@@ -44,14 +42,18 @@ def compare_runs(
     baseline: Sequence[RunEnd],
     *,
     paired: bool,
-    margin: float | None = None,
+    sigma: float | None = None,
     rng: np.random.Generator | None = None,
 ) -> RunComparison:
-    """Paired t or Welch where every run has a final value, else ranks with diverged last.
+    """A test of means where every run has a final value, else of ranks and of risks.
+
+    Means: paired t or Welch, or z where sigma was stated. Otherwise two questions are asked, which
+    side ranks better with diverged runs last, and whether the risks of divergence differ; the
+    smaller p counts, doubled because there were two.
 
     Args:
         variant, baseline: one end a seed; when paired, entry i of both from the same seed.
-        margin: half-width of equivalence in the unit of the values; None for no such test.
+        sigma: standard deviation of one run over seeds, stated before the runs; None: estimated.
         rng: draws the arrangements of exact tests too large to enumerate.
 
     Raises:
@@ -71,7 +73,7 @@ def compare_runs(
     reference = [run.value for run in baseline if run.value is not None]
     if len(ended) == len(variant) and len(reference) == len(baseline):
         x, y = np.asarray(ended, dtype=np.float64), np.asarray(reference, dtype=np.float64)
-        return _by_means(x, y, paired=paired, margin=margin, minimum=minimum, rng=rng)
+        return _by_means(x, y, paired=paired, sigma=sigma, minimum=minimum, rng=rng)
     return _by_ranks(variant, baseline, paired=paired, minimum=minimum, rng=rng)
 
 
@@ -80,11 +82,14 @@ def _by_means(
     y: FloatArray,
     *,
     paired: bool,
-    margin: float | None,
+    sigma: float | None,
     minimum: float,
     rng: np.random.Generator | None,
 ) -> RunComparison:
-    mean_test = paired_t(x, y) if paired else welch_t(x, y)
+    if sigma is not None:
+        mean_test = known_noise_z(x, y, sigma=sigma)
+    else:
+        mean_test = paired_t(x, y) if paired else welch_t(x, y)
     if mean_test.standard_error is None:
         exact_p = mean_test.p  # nothing varied: an exact test has no more to go by
     else:
@@ -103,9 +108,6 @@ def _by_means(
             a12=a12(x, y),
         ),
         mean_test=mean_test,
-        equivalence=None
-        if margin is None
-        else tost(x, y, margin=margin, design="paired" if paired else "welch"),
         notes=() if mean_test.note is None else (mean_test.note,),
     )
 
@@ -120,17 +122,31 @@ def _by_ranks(
 ) -> RunComparison:
     ranked = rank_test(variant, baseline, paired=paired, rng=rng)
     x, y = [run.diverged for run in variant], [run.diverged for run in baseline]
+    risk = risk_p(x, y)
+    # A run without a result might have diverged or not: then the risks are not compared.
+    known = all(run.value is not None or run.diverged for run in [*variant, *baseline])
+    by_risk = known and risk < ranked.p
+    more = sum(x) / len(x) - sum(y) / len(y)
     why = "not every run has a final value, so ranks are compared, not the mean of the survivors"
     return RunComparison(
-        test=ranked.test,
+        test="risk of divergence (Boschloo)" if by_risk else ranked.test,
         n=ranked.n,
-        direction=float(ranked.direction),
-        p=ranked.p,
+        direction=more if by_risk else float(ranked.direction),
+        p=min(1.0, 2.0 * min(risk, ranked.p)) if known else ranked.p,
         exact_p=ranked.p,
         minimum_exact_p=minimum,
-        divergence_p=mcnemar_p(x, y) if paired else fisher_p(x, y),
+        divergence_p=risk,
         effects=EffectSizes(d_z=None, hedges_g_av=None, a12=ranked.a12),
         mean_test=None,
-        equivalence=None,
-        notes=(why,) if ranked.note is None else (why, ranked.note),
+        notes=tuple(
+            note
+            for note in (
+                why,
+                "ranks and risks of divergence were both tested, so the smaller p is doubled"
+                if known
+                else None,
+                ranked.note,
+            )
+            if note is not None
+        ),
     )

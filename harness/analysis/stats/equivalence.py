@@ -2,26 +2,14 @@
 
 import math
 from dataclasses import dataclass
-from typing import Literal
 
-import numpy as np
-from numpy.typing import ArrayLike
-from scipy import stats
-
-from harness.analysis.stats.arrays import (
-    as_float,
-    is_constant,
-    one_side_may_be_constant,
-    paired_samples,
-    sample,
-)
-
-Design = Literal["paired", "welch", "pooled"]
+from harness.analysis.stats.data_efficiency import PowerLaw
+from harness.analysis.stats.mean_tests import MeanTest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EquivalenceTest:
-    """`p` is the larger of the two one-sided p values: equivalent where p < alpha."""
+    """`p` is the larger of the two one-sided p values, of this comparison alone."""
 
     margin: float
     p: float
@@ -29,43 +17,23 @@ class EquivalenceTest:
     p_below_plus_margin: float
 
 
-def tost(
-    variant: ArrayLike, baseline: ArrayLike, *, margin: float, design: Design = "paired"
-) -> EquivalenceTest:
+def tost(test: MeanTest, *, margin: float) -> EquivalenceTest:
     """Whether the difference of means lies inside (-margin, +margin).
 
     Both `H: difference <= -margin` and `H: difference >= +margin` must be rejected.
 
     Args:
-        variant, baseline: final values by seed; shape (n,) each when paired.
+        test: of the difference; where nothing varied p is 1, not 0.
         margin: half-width in the unit of the values, fixed before the data were seen.
-        design: `pooled` assumes equal variances, `welch` does not.
 
     Raises:
-        ValueError: a margin that is not positive, or samples that the t test refuses.
+        ValueError: a margin that is not positive.
 
     Source: Schuirmann, Journal of Pharmacokinetics and Biopharmaceutics 15 (1987) 657-680.
-    Difference: where nothing varies p is 1, not 0.
     """
     if not (margin > 0.0 and math.isfinite(margin)):
         raise ValueError(f"margin ({margin}) must be positive and finite")
-    if design == "paired":
-        x, y = paired_samples(variant, baseline)
-        constant = is_constant(x - y, scale=float(max(np.abs(x).max(), np.abs(y).max())))
-    else:
-        x, y = sample(variant, name="variant"), sample(baseline, name="baseline")
-        constant = is_constant(x) and is_constant(y)
-    if constant:
-        above = below = 1.0
-    elif design == "paired":
-        above = as_float(stats.ttest_rel(x + margin, y, alternative="greater").pvalue)
-        below = as_float(stats.ttest_rel(x - margin, y, alternative="less").pvalue)
-    else:
-        pooled = design == "pooled"
-        with one_side_may_be_constant():
-            greater = stats.ttest_ind(x + margin, y, equal_var=pooled, alternative="greater")
-            less = stats.ttest_ind(x - margin, y, equal_var=pooled, alternative="less")
-        above, below = as_float(greater.pvalue), as_float(less.pvalue)
+    above, below = test.p_above(-margin), test.p_below(margin)
     return EquivalenceTest(
         margin=margin,
         p=max(above, below),
@@ -74,48 +42,28 @@ def tost(
     )
 
 
-def margin_loss(*, speedup_percent: float, steps: int, loss_slope_per_step: float) -> float:
-    """The margin in loss that a speed-up is worth: `s / 100 * steps * |slope|`.
+def margin_loss(law: PowerLaw, *, data: float, speedup_percent: float) -> float:
+    """The margin in loss that a speed-up is worth: `L(D) - L(D (1 + s / 100))`.
 
-    A variant that reaches the baseline's final loss `s` percent of the steps earlier is ahead by
-    about this much at equal steps.
+    So much lower is the loss at the end of a schedule that is `s` percent longer. The slope inside
+    one decaying run is another quantity: 2.5 times flatter in the quickstart.
 
     Args:
+        law: of the baseline's loss at the end of schedules of several lengths.
+        data: D, the length at which variants are compared, in the unit of the law.
         speedup_percent: the smallest speed-up that matters in practice.
-        steps: the length of the run.
-        loss_slope_per_step: change of the validation loss per step near the end (negative).
+
+    Raises:
+        ValueError: a speed-up that is not positive, or a law so flat that it is worth nothing.
     """
     if not speedup_percent > 0.0:
         raise ValueError(f"speedup_percent ({speedup_percent}) must be positive")
-    if steps < 1:
-        raise ValueError(f"steps ({steps}) must be at least 1")
-    margin = speedup_percent / 100.0 * steps * abs(loss_slope_per_step)
+    # The floor c cancels, and expm1 keeps the digits of a small share.
+    share = -math.expm1(-law.b * math.log1p(speedup_percent / 100.0))
+    margin = law.a * math.pow(data, -law.b) * share
     if not (margin > 0.0 and math.isfinite(margin)):
         raise ValueError(
-            f"a slope of {loss_slope_per_step} loss per step gives no margin: "
-            "state the margin in loss instead"
+            f"a law of {law.a:g} D^-{law.b:g} gives no margin at D = {data:g}: state the margin in "
+            "loss instead"
         )
     return margin
-
-
-def slope_near_end(steps: ArrayLike, losses: ArrayLike, *, last_fraction: float) -> float:
-    """The least-squares slope of loss per step over the last part of a run.
-
-    Args:
-        steps, losses: shape (m,), the evaluation points of one run (or of a mean over runs).
-        last_fraction: the part of the steps to use.
-
-    Raises:
-        ValueError: fewer than two evaluation points lie in that part.
-    """
-    x = np.asarray(steps, dtype=np.float64)
-    y = np.asarray(losses, dtype=np.float64)
-    if x.shape != y.shape or x.ndim != 1:
-        raise ValueError(f"steps {x.shape} and losses {y.shape} must be vectors of one length")
-    used = x >= x.max() * (1.0 - last_fraction) if x.size else np.zeros(0, dtype=bool)
-    if int(used.sum()) < 2 or np.ptp(x[used]) == 0.0:
-        raise ValueError(
-            f"only {int(used.sum())} evaluation(s) in the last {last_fraction:.0%} of the run: "
-            "evaluate more often or state the margin in loss"
-        )
-    return as_float(stats.linregress(x[used], y[used]).slope)

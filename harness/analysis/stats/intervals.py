@@ -38,8 +38,7 @@ def t_interval(
 def simultaneous_level(level: float, *, comparisons: int) -> float:
     """Bonferroni: `1 - (1 - level) / K`, so that all K intervals hold together at `level`.
 
-    Holm's test has no simple simultaneous interval of its own; Bonferroni's is the usual,
-    slightly wider companion (Hsu, Multiple Comparisons, 1996).
+    Whatever the dependence between the comparisons (Hsu, Multiple Comparisons, 1996).
     """
     if comparisons < 1:
         raise ValueError(f"comparisons ({comparisons}) must be at least 1")

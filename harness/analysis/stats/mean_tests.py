@@ -11,9 +11,9 @@ from numpy.typing import ArrayLike
 from scipy import stats
 
 from harness.analysis.stats.arrays import (
+    FloatArray,
     as_float,
     is_constant,
-    one_side_may_be_constant,
     paired_samples,
     sample,
 )
@@ -37,7 +37,8 @@ class MeanTest:
     """A difference (or a mean minus its target) with its test.
 
     `standard_error`, `degrees_of_freedom` and `statistic` are None where the t statistic is
-    undefined because nothing varied; `note` then says what was done instead.
+    undefined because nothing varied; `note` then says what was done instead. A test with a noise
+    that is known beforehand has infinitely many degrees of freedom.
     """
 
     test: str
@@ -50,7 +51,7 @@ class MeanTest:
     note: str | None = None
 
     def interval(self, *, level: float = 0.95) -> Interval | None:
-        """The t interval that belongs to this test; None where no noise was observed."""
+        """The interval that belongs to this test; None where no noise was observed."""
         if self.standard_error is None or self.degrees_of_freedom is None:
             return None
         return t_interval(
@@ -59,6 +60,19 @@ class MeanTest:
             degrees_of_freedom=self.degrees_of_freedom,
             level=level,
         )
+
+    def p_below(self, value: float) -> float:
+        """The one-sided p of the claim that the true value lies below `value`; 1 without noise."""
+        return self._tail(value - self.estimate)
+
+    def p_above(self, value: float) -> float:
+        """The one-sided p of the claim that the true value lies above `value`; 1 without noise."""
+        return self._tail(self.estimate - value)
+
+    def _tail(self, distance: float) -> float:
+        if self.standard_error is None or self.degrees_of_freedom is None:
+            return 1.0
+        return as_float(stats.t.sf(distance / self.standard_error, self.degrees_of_freedom))
 
 
 class _TResult(Protocol):
@@ -99,22 +113,77 @@ def paired_t(variant: ArrayLike, baseline: ArrayLike) -> MeanTest:
 def welch_t(variant: ArrayLike, baseline: ArrayLike) -> MeanTest:
     """Whether two independent means are equal, without assuming equal variances.
 
-    `t = (mean(x) - mean(y)) / sqrt(s_x^2/n_x + s_y^2/n_y)` with Welch-Satterthwaite degrees of
+    `t = (mean(x) - mean(y)) / sqrt(s_x^2/n_x + s_y^2/n_y)` with `min(n_x, n_y) - 1` degrees of
     freedom. `n` is the smaller of the two.
 
-    Source: `scipy.stats.ttest_ind(equal_var=False)`. Difference: never p = 0 where nothing varies.
+    Source: Welch's statistic with the degrees of freedom of Hsu, Statistical Research Memoirs 2
+    (1938) 1-24, which never err more often than alpha (Mickey and Brown, Annals of Mathematical
+    Statistics 37 (1966) 639-642). Difference from `scipy.stats.ttest_ind(equal_var=False)`: the
+    estimated degrees of freedom of Welch and Satterthwaite err where many variants share alpha and
+    one side is quieter: .12 for .05 with 18 variants and 3 seeds, .07 with 5 (by simulation, noise
+    1:10 and 1:3). Never p = 0 where nothing varies.
     """
     x, y = sample(variant, name="variant"), sample(baseline, name="baseline")
-    result = MeanTest(
-        test="Welch t", n=min(x.size, y.size), estimate=float(x.mean() - y.mean()), p=1.0
-    )
+    n = min(x.size, y.size)
+    result = MeanTest(test="Welch t", n=n, estimate=float(x.mean() - y.mean()), p=1.0)
     if is_constant(x) and is_constant(y):
         return replace(result, note=NO_NOISE)
-    with one_side_may_be_constant():
-        welch = stats.ttest_ind(x, y, equal_var=False)
     standard_error = float(np.sqrt(x.var(ddof=1) / x.size + y.var(ddof=1) / y.size))
-    return _with_t(
-        result, welch, standard_error=standard_error, degrees_of_freedom=as_float(welch.df)
+    t = result.estimate / standard_error
+    return replace(
+        result,
+        p=2.0 * as_float(stats.t.sf(abs(t), n - 1)),
+        statistic=t,
+        standard_error=standard_error,
+        degrees_of_freedom=float(n - 1),
+    )
+
+
+def known_noise_z(variant: ArrayLike, baseline: ArrayLike, *, sigma: float) -> MeanTest:
+    """Whether two means are equal, with the noise of one run known from earlier runs.
+
+    `z = (mean(x) - mean(y)) / (sigma sqrt(1/n_x + 1/n_y))`, normal. What pairing would gain is not
+    claimed: the correlation of a pair is not among what was stated. The note warns where the
+    sample's own noise contradicts sigma.
+
+    Args:
+        variant, baseline: shapes (n_x,) and (n_y,).
+        sigma: standard deviation of one run over seeds, stated before the runs.
+    """
+    if not (sigma > 0.0 and np.isfinite(sigma)):
+        raise ValueError(f"sigma ({sigma}) must be positive and finite")
+    x, y = sample(variant, name="variant"), sample(baseline, name="baseline")
+    standard_error = sigma * float(np.sqrt(1.0 / x.size + 1.0 / y.size))
+    estimate = float(x.mean() - y.mean())
+    z = estimate / standard_error
+    return MeanTest(
+        test="z, noise stated beforehand",
+        n=min(x.size, y.size),
+        estimate=estimate,
+        p=2.0 * as_float(stats.norm.sf(abs(z))),
+        standard_error=standard_error,
+        degrees_of_freedom=float("inf"),
+        statistic=z,
+        note=_contradiction(x, y, sigma),
+    )
+
+
+CONTRADICTED = 0.01
+"""A sample this unlikely under the stated sigma is named: 1 comparison in 100 by chance."""
+
+
+def _contradiction(x: FloatArray, y: FloatArray, sigma: float) -> str | None:
+    """The chi-squared test of the pooled sample variance against sigma, two-sided."""
+    freedom = x.size + y.size - 2
+    pooled = float(x.var(ddof=1) * (x.size - 1) + y.var(ddof=1) * (y.size - 1)) / freedom
+    tails = stats.chi2.cdf(pooled / sigma**2 * freedom, freedom)
+    if 2.0 * min(as_float(tails), 1.0 - as_float(tails)) >= CONTRADICTED:
+        return None
+    side = "larger" if pooled > sigma**2 else "smaller"
+    return (
+        f"the stated sigma ({sigma:.3g}) is contradicted: the runs vary by {pooled**0.5:.3g}, "
+        f"{side} than it allows, and the interval is "
+        + ("too narrow" if side == "larger" else "wider than it need be")
     )
 
 

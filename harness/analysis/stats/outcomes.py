@@ -6,6 +6,7 @@ soon as one run of a comparison has no final value, ranks take the place of mean
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal, Protocol
 
 import numpy as np
@@ -47,28 +48,36 @@ class RankTest:
     note: str | None
 
 
-def mcnemar_p(variant_diverged: ArrayLike, baseline_diverged: ArrayLike) -> float:
-    """Exact McNemar: the two-sided binomial p of `b` against `b + c` discordant pairs, 1 if none.
+MOST_RUNS = 200
+"""On a side, for Boschloo's test: 1,000 would take half a minute."""
+
+
+def risk_p(variant_diverged: ArrayLike, baseline_diverged: ArrayLike) -> float:
+    """The two-sided p of Boschloo's exact test: is the risk of divergence the same on both sides?
+
+    It takes the two sides as independent. Where the runs of a seed tend to diverge together it errs
+    on the safe side, so it serves pairs too; the test made for pairs (McNemar) cannot reach 0.05
+    with five of them, not even at 5 of 5 against 0 of 5.
 
     Args:
-        variant_diverged, baseline_diverged: booleans of shape (n,), paired by seed.
+        variant_diverged, baseline_diverged: booleans, shapes (n_x,) and (n_y,).
 
-    Source: `scipy.stats.binomtest(b, b + c)`.
+    Source: Boschloo, Statistica Neerlandica 24 (1970) 1-35; `scipy.stats.boschloo_exact`. With more
+    than `MOST_RUNS` it is Fisher's, as exact and less powerful, whose time does not grow with them.
     """
     x = np.asarray(variant_diverged, dtype=bool)
     y = np.asarray(baseline_diverged, dtype=bool)
-    if x.shape != y.shape:
-        raise ValueError(f"{x.size} and {y.size} outcomes: McNemar needs pairs")
-    b, c = int((x & ~y).sum()), int((~x & y).sum())
-    return 1.0 if b + c == 0 else as_float(stats.binomtest(b, b + c).pvalue)
+    return _boschloo_p(int(x.sum()), x.size, int(y.sum()), y.size)
 
 
-def fisher_p(variant_diverged: ArrayLike, baseline_diverged: ArrayLike) -> float:
-    """The two-sided p of Fisher's exact test of two independent divergence rates."""
-    x = np.asarray(variant_diverged, dtype=bool)
-    y = np.asarray(baseline_diverged, dtype=bool)
-    table = np.array([[x.sum(), (~x).sum()], [y.sum(), (~y).sum()]])
-    return as_float(stats.fisher_exact(table).pvalue)
+@lru_cache(maxsize=4096)
+def _boschloo_p(lost: int, runs: int, other_lost: int, other_runs: int) -> float:
+    if lost + other_lost in (0, runs + other_runs):
+        return 1.0
+    table = np.array([[lost, other_lost], [runs - lost, other_runs - other_lost]])
+    if max(runs, other_runs) > MOST_RUNS:
+        return as_float(stats.fisher_exact(table).pvalue)
+    return min(1.0, as_float(stats.boschloo_exact(table).pvalue))
 
 
 def outcome_ranks(

@@ -24,7 +24,7 @@ _NODES = 200
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Capability:
-    """What `seeds` seeds a variant can show at the first step of Holm over `comparisons`.
+    """What `seeds` seeds a variant can show with alpha shared by `comparisons`.
 
     `detectable_difference` is in the unit of sigma, `detectable_in_sigmas` in multiples of it
     (known without any noise level). `exact_test_can_decide` tells whether the sign-flip test could
@@ -70,8 +70,9 @@ def power_of_t(
 ) -> float:
     """The probability that the two-sided t test finds a true difference.
 
-    `P(|T| > t_{alpha/2, v})` for the noncentral t with noncentrality `difference / se`: paired
-    `se = sd / sqrt(n)`, v = n - 1; unpaired `se = sd sqrt(2 / n)`, v = 2n - 2 (equal variances).
+    `P(|T| > t_{alpha/2, n-1})` for the noncentral t with noncentrality `difference / se`: paired
+    `se = sd / sqrt(n)` and n - 1 degrees of freedom; unpaired `se = sd sqrt(2 / n)` and 2n - 2
+    (equal variances), held against the cautious critical value of `mean_tests.welch_t`.
 
     Args:
         sd: of the paired differences, or of one run when unpaired.
@@ -82,7 +83,7 @@ def power_of_t(
     """
     scale, v = _scale(sd=sd, seeds=seeds, design=design)
     noncentrality = abs(difference) / scale
-    critical = as_float(stats.t.isf(check_level(alpha, name="alpha") / 2.0, v))
+    critical = as_float(stats.t.isf(check_level(alpha, name="alpha") / 2.0, seeds - 1))
     upper = as_float(stats.nct.sf(critical, v, noncentrality))
     lower = as_float(stats.nct.sf(critical, v, -noncentrality))
     return min(1.0, upper + lower)
@@ -107,7 +108,7 @@ def power_of_tost(
     scale, v = _scale(sd=sd, seeds=seeds, design=design)
     if not margin > 0.0:
         raise ValueError(f"margin ({margin}) must be positive")
-    critical = as_float(stats.t.isf(check_level(alpha, name="alpha"), v))
+    critical = as_float(stats.t.isf(check_level(alpha, name="alpha"), seeds - 1))
     # Beyond this s the two rejection regions no longer meet; beneath it the integrand is smooth.
     largest = margin / scale / critical
     widest = math.sqrt(as_float(stats.chi2.isf(1e-14, v)) / v)
@@ -188,8 +189,8 @@ def seeds_to_settle(
 ) -> int | None:
     """The fewest seeds a side with which a new study of the same difference would be decided.
 
-    Either the t test finds it (at alpha / comparisons, Holm's first step) or, if there is a
-    margin, TOST proves that it does not matter; None if neither within 10,000 seeds.
+    By the interval at `1 - alpha / comparisons`: either it leaves 0 out or, if there is a margin,
+    it lies within it; None if neither within 10,000 seeds.
 
     The observed difference and noise stand in for the true ones, so this is a plan for fresh
     seeds, not a statement about the seeds at hand.
@@ -199,7 +200,12 @@ def seeds_to_settle(
         None
         if margin is None
         else seeds_for_equivalence(
-            margin, sd=sd, difference=difference, alpha=alpha, power=power, design=design
+            margin,
+            sd=sd,
+            difference=difference,
+            alpha=alpha / comparisons / 2.0,  # each end of the interval has half of the share
+            power=power,
+            design=design,
         )
     )
     return min((seeds for seeds in (found, equal) if seeds is not None), default=None)

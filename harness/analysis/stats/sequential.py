@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from scipy import optimize, special, stats
 
 from harness.analysis.stats.arrays import MINIMUM_SEEDS, FloatArray, as_float, check_level
-from harness.analysis.stats.power import Pairs
 from harness.analysis.stats.quadrature import gauss_legendre
 
 _NODES = 240
@@ -42,7 +41,6 @@ class LookBounds:
     nominal_p: tuple[float, ...]
     spent: tuple[float, ...]
     alpha: float
-    design: Pairs
 
 
 def obrien_fleming_spending(fraction: float, *, alpha: float) -> float:
@@ -122,7 +120,6 @@ def calibrated_bounds(
     rng: np.random.Generator,
     *,
     alpha: float = 0.05,
-    design: Pairs = "paired",
     draws: int = DRAWS,
 ) -> LookBounds:
     """Nominal p values at each look that spend at most alpha for t statistics.
@@ -131,11 +128,13 @@ def calibrated_bounds(
     share of studies that crossed so far stays two standard errors below
     `obrien_fleming_spending(n / n_max)`.
 
+    The process is that of a t with n - 1 degrees of freedom: exact for pairs and for one sample,
+    cautious for `mean_tests.welch_t`, whose runs come to it when one side has all the noise.
+
     Args:
         looks: numbers of seeds, ascending and at least 3 each, fixed before the first run.
         rng: draws the studies.
         alpha: for this comparison; with K variants give alpha / K, the split fixed up front.
-        design: paired t, or Welch's t with as many seeds on both sides.
     """
     looks = tuple(looks)
     assert list(looks) == sorted({*looks}), f"looks {looks} are not ascending"
@@ -146,7 +145,6 @@ def calibrated_bounds(
                 looks,
                 rng,
                 studies=min(_CHUNK, draws - start),
-                design=design,
                 at_most=min(1.0, 2.0 * alpha),
             )
             for start in range(0, draws, _CHUNK)
@@ -168,7 +166,6 @@ def calibrated_bounds(
         nominal_p=tuple(nominal),
         spent=tuple(spent),
         alpha=alpha,
-        design=design,
     )
 
 
@@ -177,7 +174,6 @@ def look_p_values(
     rng: np.random.Generator,
     *,
     studies: int,
-    design: Pairs = "paired",
     difference: float = 0.0,
     at_most: float = 1.0,
 ) -> FloatArray:
@@ -186,40 +182,32 @@ def look_p_values(
     Only the sums and sums of squares that a look adds are drawn: `N(0, m)` and `chi^2_{m-1}`.
 
     Args:
-        difference: true difference in standard deviations (of the paired differences, or of one
-            run when unpaired).
+        difference: true difference in standard deviations of the paired differences.
         at_most: larger p values may be given as 1, which saves most of the time.
     """
-    sides = 1 if design == "paired" else 2
-    mean = np.zeros((studies, sides))
-    squares = np.zeros((studies, sides))
-    shift = np.array([difference, 0.0])[:sides]
+    mean, squares = np.zeros(studies), np.zeros(studies)
     p = np.empty((studies, len(looks)))
     seen = 0
     for k, look in enumerate(looks):
         added = look - seen
-        fresh = rng.standard_normal((studies, sides)) / math.sqrt(added) + shift
+        fresh = rng.standard_normal(studies) / math.sqrt(added) + difference
         gap = fresh - mean
         mean += gap * (added / look)
         squares += gap**2 * (seen * added / look)
         if added > 1:
-            squares += rng.chisquare(added - 1, (studies, sides))
+            squares += rng.chisquare(added - 1, studies)
         p[:, k] = _t_p(mean, squares / (look - 1), look, at_most=at_most)
         seen = look
     return p
 
 
 def _t_p(mean: FloatArray, variance: FloatArray, seeds: int, *, at_most: float) -> FloatArray:
-    """The p of the paired t (one column) or of Welch's t (two)."""
-    share = variance / seeds
-    total = share.sum(axis=1)
-    difference = mean[:, 0] - (mean[:, 1] if mean.shape[1] == 2 else 0.0)
-    t = np.abs(difference) / np.sqrt(total)
+    """The p of the t test of a mean; 1 where it is above `at_most`."""
+    t = np.abs(mean) / np.sqrt(variance / seeds)
     # The t distribution has wider tails than the normal one: below this |t|, p is above at_most.
     wanted = t >= stats.norm.isf(at_most / 2.0)
-    v = total[wanted] ** 2 / (share[wanted] ** 2).sum(axis=1) * (seeds - 1)
     p = np.ones(len(t))
-    p[wanted] = 2.0 * special.stdtr(v, -t[wanted])
+    p[wanted] = 2.0 * special.stdtr(seeds - 1, -t[wanted])
     return p
 
 

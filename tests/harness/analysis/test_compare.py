@@ -1,7 +1,6 @@
 """From rows to verdicts."""
 
 import json
-from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -9,44 +8,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
+from result_tables import BASE, MUON, SETTINGS, only, run, table
 from scipy import stats
 
-from harness.analysis.compare import BaselineSlope, analyse
+from harness.analysis.compare import analyse
 from harness.analysis.result_rows import ResultRow
-from harness.analysis.results import Analysis
 from harness.analysis.stats.dunnett import block_dunnett
 from harness.errors import UserError
 from harness.study.settings import AnalysisSettings
-
-SETTINGS = AnalysisSettings(baseline="adamw")
-BASE = [3.41, 3.43, 3.38, 3.44, 3.40, 3.42, 3.39, 3.45]
-MUON = [3.11, 3.14, 3.07, 3.15, 3.11, 3.10, 3.10, 3.16]
-
-
-def run(variant: str, seed: int, value: float | None, outcome: str = "completed") -> ResultRow:
-    return ResultRow(
-        variant=variant,
-        seed=seed,
-        value=value,
-        outcome=outcome,
-        initial_sha256=f"init{seed}",
-        batches_sha256=f"data{seed}",
-        diverged_at_step=100 + seed if outcome == "diverged" else None,
-    )
-
-
-def table(**values: Sequence[float | str]) -> list[ResultRow]:
-    """A word instead of a number is the outcome of a run without a final value."""
-    return [
-        run(variant, seed, None, value) if isinstance(value, str) else run(variant, seed, value)
-        for variant, own in values.items()
-        for seed, value in enumerate(own)
-    ]
-
-
-def only(analysis: Analysis):
-    (comparison,) = analysis.comparisons
-    return comparison
 
 
 def test_a_clear_gain_on_certified_pairs_is_better() -> None:
@@ -62,7 +31,7 @@ def test_a_clear_gain_on_certified_pairs_is_better() -> None:
         (interval.low, interval.high)
     )
     assert comparison.sentence == (
-        "muon is better than adamw: -0.2975 [-0.3072, -0.2878], p < 0.0001 (Holm), 8 paired seeds"
+        "muon is better than adamw: -0.2975 [-0.3072, -0.2878], p < 0.0001, 8 paired seeds"
     )
 
 
@@ -77,7 +46,8 @@ def test_rows_without_hashes_get_welch_and_the_reason() -> None:
     rows = [replace(row, initial_sha256=None) for row in table(adamw=BASE, muon=MUON)]
     comparison = only(analyse(rows, SETTINGS))
     assert comparison.test == "Welch t"
-    assert comparison.p == pytest.approx(stats.ttest_ind(MUON, BASE, equal_var=False).pvalue)
+    t = stats.ttest_ind(MUON, BASE, equal_var=False).statistic
+    assert comparison.p == pytest.approx(2 * stats.t.sf(abs(t), 7))
     assert "no hash of the initial parameters" in comparison.pairing_reason
     assert comparison.effects.d_z is None
 
@@ -92,12 +62,14 @@ def test_several_variants_are_adjusted_together() -> None:
     noise = {name: 3.4 + rng.normal(0, 0.01, 8) for name in ("adamw", "a", "b", "c")}
     analysis = analyse(table(**noise), SETTINGS)
     raw = sorted(c.p for c in analysis.comparisons)
-    adjusted = sorted(c.p_holm for c in analysis.comparisons)
-    assert adjusted[0] == pytest.approx(min(1.0, 3 * raw[0]))
+    adjusted = sorted(c.adjusted_p for c in analysis.comparisons)
+    assert adjusted == pytest.approx([min(1.0, 3 * p) for p in raw])
     for comparison in analysis.comparisons:
-        assert comparison.p_holm >= comparison.p
-        assert comparison.simultaneous_interval.low < comparison.interval.low
-        assert comparison.simultaneous_interval.level == pytest.approx(1 - 0.05 / 3)
+        assert comparison.interval.low < comparison.interval_alone.low
+        assert comparison.interval.level == pytest.approx(1 - 0.05 / 3)
+        assert comparison.interval_alone.level == pytest.approx(0.95)
+        assert "(adjusted for 3)" in comparison.sentence
+    assert "all 3 together" in analysis.notes[0]
     dunnett = block_dunnett([noise[name] for name in ("a", "b", "c")], noise["adamw"])
     assert dunnett is not None
     assert [c.block_dunnett_p for c in analysis.comparisons] == pytest.approx(dunnett.p)
@@ -119,12 +91,23 @@ def test_a_diverged_seed_stays_in_the_table_and_takes_the_mean_away() -> None:
 def test_three_good_survivors_of_eight_are_not_better() -> None:
     comparison = only(analyse(table(adamw=BASE, muon=[*MUON[:3], *["diverged"] * 5]), SETTINGS))
     assert comparison.verdict != "better"
-    assert comparison.divergence_p == pytest.approx(stats.binomtest(5, 5).pvalue)
+    risks = stats.boschloo_exact([[5, 0], [3, 8]]).pvalue
+    assert comparison.divergence_p == pytest.approx(risks)
 
 
 def test_a_variant_whose_runs_all_diverged_is_worse() -> None:
     comparison = only(analyse(table(adamw=BASE, muon=["diverged"] * 8), SETTINGS))
     assert comparison.verdict == "worse"
+
+
+def test_five_divergences_in_five_pairs_are_worse() -> None:
+    """A sign-flip test of five pairs, or McNemar's, cannot go below 0.0625."""
+    rows = table(adamw=BASE[:5], muon=["diverged"] * 5)
+    comparison = only(analyse(rows, AnalysisSettings(baseline="adamw", pairing="paired")))
+    assert comparison.paired
+    assert (comparison.verdict, comparison.test) == ("worse", "risk of divergence (Boschloo)")
+    assert comparison.adjusted_p == pytest.approx(2 * 2 * 0.5**10)
+    assert comparison.exact_p >= 0.0625
 
 
 def test_a_variant_whose_runs_all_failed_is_inconclusive() -> None:
@@ -152,17 +135,57 @@ def test_a_small_difference_within_the_margin_is_equivalent() -> None:
     within = AnalysisSettings(baseline="adamw", margin_nats=0.01)
     comparison = only(analyse(table(adamw=BASE, muon=near), within))
     assert comparison.verdict == "equivalent"
-    assert "TOST within 0.01" in comparison.sentence
+    assert "within 0.01" in comparison.sentence
+    assert comparison.equivalence_p == pytest.approx(2 * comparison.equivalence.p)
     assert only(analyse(table(adamw=BASE, muon=near), SETTINGS)).verdict == "inconclusive"
 
 
-def test_a_margin_in_percent_of_speed_needs_the_slope() -> None:
+def test_equivalence_is_adjusted_for_the_number_of_variants() -> None:
+    rng = np.random.default_rng(62)
+    noise = rng.normal(0.0, 0.012, 8)
+    near = np.array(BASE) + noise - noise.mean()
+    within = AnalysisSettings(baseline="adamw", margin_nats=0.0105)
+    assert only(analyse(table(adamw=BASE, muon=near), within)).verdict == "equivalent"
+    others = {f"other-{i}": np.array(BASE) + rng.normal(0, 0.02, 8) for i in range(17)}
+    muon = analyse(table(adamw=BASE, muon=near, **others), within).comparisons[0]
+    assert muon.verdict == "inconclusive"
+    assert muon.equivalence_p == pytest.approx(2 * 18 * muon.equivalence.p)
+
+
+def test_a_gain_beyond_the_margin_is_a_verdict_of_its_own() -> None:
+    margin = AnalysisSettings(baseline="adamw", margin_nats=0.2)
+    comparison = only(analyse(table(adamw=BASE, muon=MUON), margin))
+    assert comparison.verdict == "better by the margin"
+    assert comparison.interval.high < -0.2
+    assert "muon is better, by at least the margin, than adamw" in comparison.sentence
+    assert "(beyond 0.2)" in comparison.sentence
+    swapped = only(
+        analyse(table(muon=MUON, adamw=BASE), AnalysisSettings(baseline="muon", margin_nats=0.2))
+    )
+    assert swapped.verdict == "worse by the margin"
+
+
+def test_a_margin_in_percent_of_speed_needs_what_it_is_worth() -> None:
     percent = AnalysisSettings(baseline="adamw", margin_speedup_percent=2.0)
     rows = table(adamw=BASE, muon=MUON)
-    slope = BaselineSlope(steps=1000, loss_per_step=-1e-4)
-    assert analyse(rows, percent, slope=slope).margin == pytest.approx(0.002)
+    assert analyse(rows, percent, margin=0.002).margin == 0.002
     with pytest.raises(UserError, match="margin_nats"):
         analyse(rows, percent)
+
+
+def test_a_known_noise_gives_a_z_and_a_contradicted_one_a_warning() -> None:
+    rows = table(adamw=BASE, muon=MUON)
+    known = only(analyse(rows, AnalysisSettings(baseline="adamw", sigma=0.025)))
+    z = (np.mean(MUON) - np.mean(BASE)) / (0.025 * np.sqrt(2 / 8))
+    assert known.statistic == pytest.approx(z)
+    assert known.p == pytest.approx(2 * stats.norm.sf(abs(z)))
+    assert (known.test, known.degrees_of_freedom) == ("z, noise stated beforehand", None)
+    assert not any("contradicted" in note for note in known.notes)
+    half = stats.norm.isf(0.025) * 0.025 * np.sqrt(2 / 8)
+    assert known.interval.high - known.mean_difference == pytest.approx(half)
+    for sigma, side in ((0.002, "larger"), (0.5, "smaller")):
+        doubtful = only(analyse(rows, AnalysisSettings(baseline="adamw", sigma=sigma)))
+        assert any("contradicted: the runs vary by 0.0" in n and side in n for n in doubtful.notes)
 
 
 def test_an_inconclusive_comparison_says_how_many_seeds_would_settle_it() -> None:
@@ -172,6 +195,9 @@ def test_an_inconclusive_comparison_says_how_many_seeds_would_settle_it() -> Non
     assert comparison.verdict == "inconclusive"
     assert comparison.seeds_to_settle is not None
     assert comparison.seeds_to_settle > 8
+    (advice,) = [note for note in comparison.notes if "fresh seeds a side" in note]
+    assert "looks are declared before its first run" in advice
+    assert "more frequent than alpha" in advice
     margin = AnalysisSettings(baseline="adamw", margin_nats=0.006)
     assert only(analyse(rows, margin)).seeds_to_settle <= comparison.seeds_to_settle
 
@@ -182,6 +208,7 @@ def test_a_target_is_tested_one_sided_for_every_variant() -> None:
     (target,) = alone.targets
     assert target.p == pytest.approx(0.00533439, rel=2e-6)
     assert target.below
+    assert target.sentence.endswith("p = 0.0053, 7 seeds")
     one_sided = stats.t.isf(0.05, 6) * np.std(values, ddof=1) / np.sqrt(7)
     assert target.upper_bound == pytest.approx(np.mean(values) + one_sided)
     assert alone.comparisons == ()
@@ -191,63 +218,10 @@ def test_a_target_is_tested_one_sided_for_every_variant() -> None:
     )
     adamw, muon = both.targets
     assert (adamw.p, adamw.below, adamw.mean) == (1.0, False, None)
-    assert muon.p_holm == pytest.approx(2 * muon.p)
-
-
-LOOKS = AnalysisSettings(baseline="adamw", looks=(4, 6, 8))
-
-
-def test_a_clear_gain_is_decided_before_the_last_look_and_later_seeds_are_not_read() -> None:
-    analysis = analyse(table(adamw=BASE, muon=MUON), LOOKS)
-    comparison = only(analysis)
-    assert comparison.look.decided
-    assert (comparison.n, comparison.look.seeds) == (4, 4)
-    assert comparison.look.unused_seeds == 4
-    assert comparison.p == pytest.approx(stats.ttest_rel(MUON[:4], BASE[:4]).pvalue)
-    assert comparison.verdict == "better"
-    assert analysis.seeds_wanted() == {}
-
-
-def test_an_undecided_variant_asks_for_the_seeds_of_the_next_look() -> None:
-    rows = table(adamw=BASE[:5], muon=[value + 0.001 for value in BASE[1:5] + BASE[:1]])
-    analysis = analyse(rows, LOOKS)
-    comparison = only(analysis)
-    assert (comparison.n, comparison.look.next_look, comparison.verdict) == (4, 6, "inconclusive")
-    assert analysis.seeds_wanted() == {"muon": 6, "adamw": 6}
-
-
-def test_a_variant_that_was_decided_early_may_have_fewer_seeds() -> None:
-    rows = table(adamw=BASE, muon=MUON[:4], other=BASE[::-1])
-    muon, other = analyse(rows, LOOKS).comparisons
-    assert (muon.n, muon.paired, other.n) == (4, True, 8)
-
-
-def test_with_looks_the_adjusted_p_is_below_alpha_exactly_when_it_is_decided() -> None:
-    for shift in (0.0, 0.01, 0.02, 0.04):
-        rng = np.random.default_rng(64)
-        muon = np.array(BASE) - shift + rng.normal(0, 0.01, 8)
-        comparison = only(analyse(table(adamw=BASE, muon=muon), LOOKS))
-        assert (comparison.p_holm < 0.05) == comparison.look.decided
-        assert (comparison.p < comparison.look.nominal_p) == comparison.look.decided
-
-
-def test_equivalence_is_tested_at_the_last_look_only() -> None:
-    near = [value + 0.0005 * (-1) ** seed for seed, value in enumerate(BASE)]
-    wide = AnalysisSettings(baseline="adamw", looks=LOOKS.looks, margin_nats=0.1)
-    early = only(analyse(table(adamw=BASE[:6], muon=near[:6]), wide))
-    assert (early.equivalence, early.verdict, early.look.next_look) == (None, "inconclusive", 8)
-    assert only(analyse(table(adamw=BASE, muon=near), wide)).verdict == "equivalent"
-
-
-def test_two_variants_share_the_alpha_of_the_looks() -> None:
-    one = only(analyse(table(adamw=BASE, muon=BASE[::-1]), LOOKS)).look
-    muon, _ = analyse(table(adamw=BASE, muon=BASE[::-1], other=MUON), LOOKS).comparisons
-    assert muon.look.nominal_p < 0.6 * one.nominal_p
-
-
-def test_looks_need_the_seeds_of_the_first_one() -> None:
-    with pytest.raises(UserError, match="for the first look"):
-        analyse(table(adamw=BASE[:3], muon=MUON[:3]), LOOKS)
+    assert muon.adjusted_p == pytest.approx(2 * muon.p)
+    shared = stats.t.isf(0.025, 6) * np.std(values, ddof=1) / np.sqrt(7)
+    assert muon.upper_bound == pytest.approx(np.mean(values) + shared)
+    assert muon.below == (muon.upper_bound < 3.28)
 
 
 @pytest.mark.parametrize(
@@ -316,9 +290,10 @@ def test_the_json_is_strict_and_complete() -> None:
     rows = table(adamw=BASE, muon=MUON, sgd=[*BASE[:6], "diverged", "failed"])
     analysis = analyse(rows, AnalysisSettings(baseline="adamw", target=3.2, margin_nats=0.1))
     found = json.loads(json.dumps(analysis.to_json(), allow_nan=False))
-    assert found["schema_version"] == 1
+    assert found["schema_version"] == 2
     assert [c["variant"] for c in found["comparisons"]] == ["muon", "sgd"]
-    assert found["comparisons"][0]["interval"]["level"] == pytest.approx(0.95)
+    assert found["comparisons"][0]["interval"]["level"] == pytest.approx(0.975)
+    assert found["comparisons"][0]["interval_alone"]["level"] == pytest.approx(0.95)
     assert found["comparisons"][1]["mean_difference"] is None
     assert len(found["targets"]) == 3
 
@@ -347,7 +322,8 @@ def test_swapping_variant_and_baseline_flips_the_verdict(p) -> None:
     one = only(analyse(table(a=x, b=y), MARGIN))
     other = only(analyse(table(a=y, b=x), MARGIN))
     swap = {"better": "worse", "worse": "better"}
-    assert other.verdict == swap.get(one.verdict, one.verdict)
+    first, *rest = one.verdict.split(" ")
+    assert other.verdict == " ".join([swap.get(first, first), *rest])
     assert other.p == pytest.approx(one.p, rel=1e-9)
     if one.mean_difference is not None:
         assert other.mean_difference == pytest.approx(-one.mean_difference)
@@ -357,12 +333,12 @@ def test_swapping_variant_and_baseline_flips_the_verdict(p) -> None:
 @given(pairs)
 def test_the_verdict_means_what_it_is_defined_to_mean(p) -> None:
     c = only(analyse(table(a=[pair[0] for pair in p], b=[pair[1] for pair in p]), MARGIN))
-    assert (c.verdict in ("better", "worse")) == (c.p_holm < 0.05)
+    assert c.verdict.startswith(("better", "worse")) == (c.adjusted_p < 0.05)
     if c.verdict == "equivalent":
-        assert c.equivalence.p < 0.05 <= c.p_holm
+        assert c.equivalence_p < 0.05 <= c.adjusted_p
     if c.interval is not None:
         assert c.mean_difference in c.interval
-        assert (0.0 not in c.interval) == (c.p < 0.05)
+        assert (0.0 not in c.interval) == (c.adjusted_p < 0.05)
 
 
 @law

@@ -1,10 +1,12 @@
 """Numbers with the digits that their noise supports, and plans in words."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from harness.analysis.stats.intervals import Interval
 from harness.analysis.stats.power import capability
-from harness.analysis.wording import bracket, capability_sentences, decimals_for, p_value
+from harness.analysis.wording import bracket, capability_sentences, decimals_for, p_value, written
 
 
 @pytest.mark.parametrize(
@@ -31,6 +33,8 @@ def test_an_estimate_shows_two_digits_of_its_noise(noise: float | None, places: 
 def test_an_interval_is_shown_with_its_signs() -> None:
     assert bracket(Interval(low=-0.351, high=0.271, level=0.95)) == "[-0.35, +0.27]"
     assert bracket(None) == ""
+    assert bracket(Interval(low=-3e-9, high=1e-9, level=0.95)) == "[-3.0e-09, +1.0e-09]"
+    assert len(bracket(Interval(low=-2e80, high=1e80, level=0.95))) < 30
 
 
 def test_a_plan_is_told_in_words() -> None:
@@ -39,3 +43,34 @@ def test_a_plan_is_told_in_words() -> None:
     assert "0.035 nats at 0.01 a run" in few
     assert "it cannot go below 0.0125" in exact
     assert "it can go below 0.05" in capability_sentences(capability(8))[1]
+
+
+@pytest.mark.parametrize(
+    ("value", "noise", "text"),
+    [
+        (3.41234, 0.012, "3.412"),
+        (0.012, 0.012, "0.012"),
+        (123456789.123456, 0.01, "123456789.123"),
+        (123456789.1, 3e6, "123456789"),
+        (1.234e60, 1e58, "1.234e+60"),
+        (1.23456e-9, 2e-11, "1.235e-09"),
+        (1.0000000012, 1e-9, "1.0000000012"),
+        (0.00002, 0.0003, "0.00002"),
+        (3.4, None, "3.4000"),
+        (0.0, 1e-30, "0.00"),
+        (None, 0.1, "-"),
+    ],
+)
+def test_a_number_has_the_digits_that_its_noise_supports(value, noise, text: str) -> None:
+    assert written(value, noise=noise) == text
+
+
+@given(
+    st.floats(-1e100, 1e100).filter(lambda x: x == 0.0 or abs(x) > 1e-100),
+    st.one_of(st.none(), st.floats(1e-110, 1e100)),
+)
+def test_a_written_number_is_short_and_right_within_its_noise(value: float, noise) -> None:
+    text = written(value, noise=noise)
+    assert len(text) <= 24
+    allowed = abs(value) / 1e3 if noise is None else noise
+    assert abs(float(text) - value) <= 0.1 * max(allowed, 1e-12 * abs(value)) * (1.0 + 1e-9)

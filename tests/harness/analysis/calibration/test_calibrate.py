@@ -38,7 +38,12 @@ def test_every_promise_holds_on_gaussian_noise(small: Calibration) -> None:
         assert ("false positives", 1, seeds) in checked
         assert ("family-wise error", 4, seeds) in checked
         assert ("family-wise error", 18, seeds) in checked
+        assert ("false equivalence", 18, seeds) in checked
     assert ("looks, calibrated bounds", 1, "4, 7, 10") in checked
+    assert ("targets under looks", 4, "4, 7, 10") in checked
+    assert ("advised seeds in a fresh study", 1, "5..100") in checked
+    assert ("every run diverges, the baseline's never: called worse", 1, "5") in checked
+    assert ("verdict, interval and p disagree", 6, "5") in checked
 
 
 def test_the_same_generator_gives_the_same_table(small: Calibration) -> None:
@@ -58,7 +63,7 @@ def test_the_page_and_the_json_hold_every_cell(small: Calibration) -> None:
     page = to_markdown(small)
     assert all(f"{cell.rate:.4f}" in page for cell in small.cells)
     found = json.loads(json.dumps(small.to_json(), allow_nan=False))
-    assert found["schema_version"] == 1
+    assert found["schema_version"] == 2
     assert len(found["cells"]) == len(small.cells)
     assert found["passed"] is True
 

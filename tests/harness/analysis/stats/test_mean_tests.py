@@ -39,16 +39,29 @@ def test_a_mean_below_a_target_agrees_with_the_reference_numbers(
 def test_t_tests_and_their_intervals_agree_with_scipy() -> None:
     rng = np.random.default_rng(2)
     x, y = rng.normal(3.3, 0.02, size=6), rng.normal(3.31, 0.01, size=6)
-    for ours, scipy in (
-        (paired_t(x, y), stats.ttest_rel(x, y)),
-        (welch_t(x, y[:4]), stats.ttest_ind(x, y[:4], equal_var=False)),
-    ):
-        interval, theirs = ours.interval(level=0.9), scipy.confidence_interval(0.9)
-        assert ours.p == pytest.approx(scipy.pvalue, rel=1e-12)
-        assert ours.statistic == pytest.approx(scipy.statistic, rel=1e-12)
-        assert ours.degrees_of_freedom == pytest.approx(scipy.df, rel=1e-12)
-        assert interval is not None
-        assert (interval.low, interval.high) == pytest.approx((theirs.low, theirs.high), rel=1e-10)
+    ours, scipy = paired_t(x, y), stats.ttest_rel(x, y)
+    interval, theirs = ours.interval(level=0.9), scipy.confidence_interval(0.9)
+    assert ours.p == pytest.approx(scipy.pvalue, rel=1e-12)
+    assert ours.statistic == pytest.approx(scipy.statistic, rel=1e-12)
+    assert ours.degrees_of_freedom == pytest.approx(scipy.df, rel=1e-12)
+    assert interval is not None
+    assert (interval.low, interval.high) == pytest.approx((theirs.low, theirs.high), rel=1e-10)
+
+
+def test_welchs_statistic_is_scipys_with_the_degrees_of_freedom_of_the_smaller_side() -> None:
+    rng = np.random.default_rng(2)
+    x, y = rng.normal(3.3, 0.02, size=6), rng.normal(3.31, 0.01, size=4)
+    ours, scipy = welch_t(x, y), stats.ttest_ind(x, y, equal_var=False)
+    assert ours.statistic == pytest.approx(scipy.statistic, rel=1e-12)
+    assert ours.degrees_of_freedom == 3 < scipy.df
+    assert ours.p == pytest.approx(2 * stats.t.sf(abs(scipy.statistic), 3), rel=1e-12)
+    assert ours.p > scipy.pvalue
+    interval = ours.interval(level=0.9)
+    assert interval is not None
+    half = stats.t.isf(0.05, 3) * ours.standard_error
+    assert (interval.low, interval.high) == pytest.approx(
+        (ours.estimate - half, ours.estimate + half)
+    )
 
 
 @law

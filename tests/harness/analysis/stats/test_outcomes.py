@@ -1,7 +1,5 @@
 """Divergence is an outcome: rates, and ranks with diverged last."""
 
-import itertools
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,7 +7,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from harness.analysis.result_rows import ResultRow
-from harness.analysis.stats.outcomes import RunEnd, fisher_p, mcnemar_p, outcome_ranks, rank_test
+from harness.analysis.stats.outcomes import RunEnd, outcome_ranks, rank_test, risk_p
 
 
 def ended(value: float | None, outcome: str = "completed", step: int | None = None) -> RunEnd:
@@ -33,28 +31,33 @@ ends = st.one_of(
 )
 
 
-def test_mcnemar_is_the_binomial_test_of_the_discordant_pairs() -> None:
-    variant = [True] * 6 + [False, True]
-    baseline = [False] * 6 + [True, True]
-    assert mcnemar_p(variant, baseline) == pytest.approx(stats.binomtest(6, 7).pvalue)
-    assert mcnemar_p([True, False], [True, False]) == 1.0
+def test_the_risks_of_very_many_runs_are_compared_by_fishers_test() -> None:
+    lost, fine = np.arange(5_000) < 40, np.arange(5_000) < 80
+    assert risk_p(fine, lost) == stats.fisher_exact([[80, 40], [4_920, 4_960]]).pvalue
 
 
-def test_mcnemar_agrees_with_enumeration() -> None:
-    """Every discordant pair goes either way with probability one half."""
-    splits = [sum(way) for way in itertools.product((0, 1), repeat=6)]
-    extreme = np.mean([abs(b - 3) >= abs(5 - 3) for b in splits])
-    assert mcnemar_p([1, 1, 1, 1, 1, 0], [0, 0, 0, 0, 0, 1]) == pytest.approx(extreme)
+def test_the_risks_are_compared_by_boschloos_test() -> None:
+    table = [[3, 0], [1, 4]]
+    expected = stats.boschloo_exact(table).pvalue
+    assert risk_p([1, 1, 1, 0], [0, 0, 0, 0]) == pytest.approx(expected)
 
 
-def test_fisher_agrees_with_scipy() -> None:
-    table = [[3, 1], [0, 4]]
-    assert fisher_p([1, 1, 1, 0], [0, 0, 0, 0]) == pytest.approx(stats.fisher_exact(table).pvalue)
+def test_five_of_five_against_none_is_shown_and_four_survivors_are_not() -> None:
+    assert risk_p([True] * 5, [False] * 5) == pytest.approx(2 * 0.5**10)
+    assert risk_p([True, False, False, False, False], [False] * 5) > 0.5
 
 
-def test_mcnemar_needs_pairs() -> None:
-    with pytest.raises(ValueError, match="needs pairs"):
-        mcnemar_p([True], [True, False])
+@pytest.mark.parametrize("lost", [False, True])
+def test_equal_fates_tell_nothing(lost: bool) -> None:
+    assert risk_p([lost] * 4, [lost] * 7) == 1.0
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    st.lists(st.booleans(), min_size=3, max_size=8), st.lists(st.booleans(), min_size=3, max_size=8)
+)
+def test_the_sides_may_be_swapped(x: list[bool], y: list[bool]) -> None:
+    assert risk_p(x, y) == pytest.approx(risk_p(y, x), abs=1e-6)
 
 
 def test_diverged_runs_rank_last_and_the_earliest_divergence_very_last() -> None:

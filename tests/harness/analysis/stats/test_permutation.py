@@ -1,13 +1,19 @@
 """Exact tests against enumeration by hand."""
 
 import itertools
+import math
+import tracemalloc
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 
 from harness.analysis.stats.permutation import (
+    ARRANGEMENTS,
+    FEWEST_DRAWN,
+    VALUES_DRAWN,
     minimum_permutation_p,
     minimum_sign_flip_p,
     permutation_p,
@@ -47,14 +53,64 @@ def test_relabelling_agrees_with_enumeration(values: list[int]) -> None:
 @pytest.mark.parametrize(
     ("pairs", "p"), [(3, 0.25), (4, 0.125), (5, 0.0625), (6, 0.03125), (7, 2**-6), (8, 2**-7)]
 )
-def test_the_smallest_p_of_n_seeds_is_attained(pairs: int, p: float) -> None:
+def test_the_smallest_p_of_n_seeds_is_the_known_one(pairs: int, p: float) -> None:
     assert minimum_sign_flip_p(pairs) == p
-    assert sign_flip_p(np.arange(1.0, pairs + 1.0)) == pytest.approx(p)
 
 
-def test_the_smallest_p_of_two_groups_is_attained() -> None:
-    assert minimum_permutation_p(4, 4) == pytest.approx(2 / 70)
-    assert permutation_p([1.0, 2.0, 3.0, 4.0], [5.0, 6.0, 7.0, 8.0]) == pytest.approx(2 / 70)
+def generators() -> list[np.random.Generator | None]:
+    return [None, *(np.random.default_rng(seed) for seed in range(4))]
+
+
+@pytest.mark.parametrize("pairs", range(3, 26))
+def test_the_smallest_p_of_pairs_is_the_smallest_that_comes(pairs: int) -> None:
+    """All differences of one sign and none alike: nothing is more extreme.
+
+    From 15 pairs on the arrangements are drawn, and the observed one may be among them.
+    """
+    d = np.arange(1.0, pairs + 1.0)
+    found = [sign_flip_p(d, rng=rng) for rng in generators()]
+    assert min(found) == pytest.approx(minimum_sign_flip_p(pairs), rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    "sizes", [(3, 3), (4, 4), (3, 5), (8, 8), (3, 48), (9, 8), (9, 9), (3, 60)]
+)
+def test_the_smallest_p_of_two_groups_is_the_smallest_that_comes(sizes: tuple[int, int]) -> None:
+    values = np.arange(1.0, sum(sizes) + 1.0)
+    found = [permutation_p(values[: sizes[0]], values[sizes[0] :], rng=rng) for rng in generators()]
+    assert min(found) == pytest.approx(minimum_permutation_p(*sizes), rel=1e-12)
+
+
+@given(st.integers(3, 300), st.integers(3, 300))
+def test_no_smallest_p_is_promised_below_the_enumerated_or_the_drawn_one(n: int, m: int) -> None:
+    drawn = 2 / (ARRANGEMENTS + 1)
+    assert minimum_sign_flip_p(n) == max(2.0 ** (1 - n), drawn)
+    assert minimum_permutation_p(n, m) == max(2 / math.comb(n + m, n), drawn)
+
+
+@pytest.mark.parametrize("values", [1_000, 2_500, 100_000, 10_000_000])
+def test_a_long_table_draws_fewer_but_never_too_few(values: int) -> None:
+    smallest = minimum_permutation_p(values // 2, values // 2)
+    assert minimum_sign_flip_p(values) == smallest
+    assert 1e-4 <= smallest <= 1e-3
+    assert (2 / smallest - 1) * values <= max(VALUES_DRAWN, FEWEST_DRAWN * values)
+
+
+def test_a_long_table_needs_no_more_memory_than_a_short_one() -> None:
+    """All arrangements of 20,000 values at once would take 640 MB."""
+    rng = np.random.default_rng(5)
+    x, y = rng.normal(size=(2, 10_000))
+    tracemalloc.start()
+    try:
+        p = sign_flip_p(x - y), permutation_p(x, y)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 100e6
+    # So many values are normal enough for t to be the exact test in all but name.
+    assert p == pytest.approx(
+        (stats.ttest_rel(x, y).pvalue, stats.ttest_ind(x, y).pvalue), abs=0.04
+    )
 
 
 def test_many_seeds_are_drawn_and_the_same_every_time() -> None:

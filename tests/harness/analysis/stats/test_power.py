@@ -25,7 +25,8 @@ def test_power_agrees_with_simulation(design) -> None:
     if design == "paired":
         p = stats.ttest_1samp(x, 0.0, axis=1).pvalue
     else:
-        p = stats.ttest_ind(x, rng.normal(0.0, 1.0, size=x.shape), axis=1).pvalue
+        t = stats.ttest_ind(x, rng.normal(0.0, 1.0, size=x.shape), axis=1).statistic
+        p = 2 * stats.t.sf(np.abs(t), 5)
     found = float(np.mean(p < 0.05))
     assert power_of_t(0.8, sd=1.0, seeds=6, design=design) == pytest.approx(found, abs=0.01)
 
@@ -56,7 +57,8 @@ def test_power_without_an_effect_is_alpha() -> None:
 def test_power_is_a_probability_for_every_argument(difference, seeds, alpha, design) -> None:
     """`nct.cdf` returns NaN for some of them, `nct.sf` does not."""
     found = power_of_t(difference, sd=1.0, seeds=seeds, alpha=alpha, design=design)
-    assert alpha - 1e-9 <= found <= 1.0
+    least = alpha if design == "paired" else 0.0  # Welch's test is cautious
+    assert least - 1e-9 <= found <= 1.0
     assert found == power_of_t(-difference, sd=1.0, seeds=seeds, alpha=alpha, design=design)
 
 
@@ -130,7 +132,7 @@ def test_the_noise_of_earlier_runs_is_pooled_within_variants() -> None:
 
 def test_what_settles_a_comparison_is_the_cheaper_of_difference_and_equivalence() -> None:
     difference = seeds_needed(0.5, sd=1.0, alpha=0.05 / 4)
-    equal = seeds_for_equivalence(2.0, sd=1.0, difference=0.5)
+    equal = seeds_for_equivalence(2.0, sd=1.0, difference=0.5, alpha=0.05 / 4 / 2)
     assert equal < difference
     settle = {"sd": 1.0, "alpha": 0.05, "comparisons": 4}
     assert seeds_to_settle(0.5, **settle) == difference
