@@ -1,4 +1,4 @@
-"""What the confirmation trains next: every missing trial, up to each look fixed in advance."""
+"""What measures, and is trained next: every missing trial, up to each look fixed in advance."""
 
 from __future__ import annotations
 
@@ -37,20 +37,28 @@ def confirmation_batches(
     chosen = chosen_points(SearchLog(folder.path).events())
     specs = expand(with_chosen(study, chosen), plan.data_sha256)
     variants = plan.variants_by_key()
+    rows = {trial.key: trial for trial in reversed(plan.trials)}
     for wanted in wanted_keys(study, plan, folder):
         missing = []
         for key in wanted:
             outcome = folder.trial(key).outcome()
             if outcome is None or (retry_failed and outcome.outcome in TRAINED_AGAIN):
-                spec = specs[key]
-                missing.append(Job(spec=spec, variants=variants[key], detail=f"seed {spec.seed}"))
+                missing.append(
+                    Job(
+                        spec=specs[key],
+                        variants=variants[key],
+                        detail=rows[key].detail,
+                        comparable=rows[key].phase == "confirmation",
+                    )
+                )
         yield Batch(missing=tuple(missing), wanted=len(wanted))
 
 
 def wanted_keys(study: Study, plan: Plan, folder: StudyFolder) -> Iterator[list[str]]:
     """Keys of the trials up to each look; after a look, only those of undecided variants.
 
-    Every list is asked for when the trials of the one before have outcomes.
+    The baseline's horizons go with its other trials: the same seeds, up to the same look. Every
+    list is asked for when the trials of the one before have outcomes.
     """
     looks, seeds = study.analysis.looks, study.seeds.confirmation
     wanted: Mapping[str, int | None]
@@ -60,7 +68,7 @@ def wanted_keys(study: Study, plan: Plan, folder: StudyFolder) -> Iterator[list[
             dict.fromkeys(
                 trial.key
                 for trial in plan.trials
-                if trial.phase == "confirmation"
+                if trial.phase != "tuning"
                 and trial.variant in wanted
                 and trial.seed in seeds[: wanted[trial.variant]]
             )

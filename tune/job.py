@@ -11,11 +11,16 @@ from harness.study.trial import TrialSpec
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """A spec with what a person calls it and the variants that it stands for."""
+    """A spec with what a person calls it and the variants that it stands for.
+
+    `comparable` is whether its final loss may stand beside those of the other variants: at another
+    length it may not.
+    """
 
     spec: TrialSpec
     variants: tuple[str, ...]
     detail: str
+    comparable: bool = True
 
     @property
     def key(self) -> str:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import statistics
 from itertools import takewhile
 
-from harness.analysis.compare import BaselineSlope, analyse
+from harness.analysis.compare import analyse
+from harness.analysis.horizon_speedup import lost_losses, worth_of_speed
 from harness.analysis.result_rows import ResultRow
 from harness.analysis.search.summary import summarise_search
-from harness.analysis.stats.equivalence import slope_near_end
 from harness.analysis.study_results import StudyResults, with_analysis
 from harness.errors import UserError
 from harness.runs.files import write_json
 from harness.runs.folder import StudyFolder
 from harness.runs.snapshot import StudySnapshot, TrialSnapshot, load_snapshot
-from harness.study.settings import MINIMUM_SEEDS, NEAR_THE_END
+from harness.study.settings import MINIMUM_SEEDS
+from harness.study.study_file import horizons_wanted
 
+MARGIN = "analysis.margin_speedup_percent"
 UNIT = "nats"
 """Of the losses of every study: cross-entropy with the natural logarithm, per token."""
 
@@ -35,7 +38,7 @@ def analyse_study(folder: StudyFolder) -> StudyResults:
     settings, seeds = snapshot.settings.analysis, analysed_seeds(snapshot)
     rows = [row for row in results_rows(snapshot) if row.seed in seeds[row.variant]]
     try:
-        analysis = analyse(rows, settings, slope=_slope(snapshot))
+        analysis = analyse(rows, settings, margin=_margin(snapshot))
     except UserError as error:
         folder.analysis_path.unlink(missing_ok=True)
         return with_analysis(snapshot, None, error=str(error))
@@ -104,7 +107,7 @@ def why_no_analysis(study: StudySnapshot) -> str | None:
     needed = min(settings.looks or [MINIMUM_SEEDS])
     done, planned = min(map(len, analysed_seeds(study).values())), len(study.seeds)
     if done >= needed:
-        return None
+        return _why_no_margin(study, needed)
     return (
         f"{done} of {planned} seeds are finished for every variant and a verdict needs at least "
         f"{needed}: "
@@ -116,27 +119,57 @@ def why_no_analysis(study: StudySnapshot) -> str | None:
     )
 
 
-def _slope(study: StudySnapshot) -> BaselineSlope | None:
-    """Slope near the end of the baseline's validation loss, averaged over its completed seeds.
+def _why_no_margin(study: StudySnapshot, needed: int) -> str | None:
+    settings = study.settings.analysis
+    if settings.margin_speedup_percent is None or not settings.horizons:
+        return None
+    done = len(_margin_seeds(study))
+    if done >= needed:
+        return None
+    steps = ", ".join(map(str, settings.horizons))
+    return (
+        f"The margin needs {study.baseline} at {steps} steps too, and {done} of at least {needed} "
+        "seeds are finished there: run the study again, it continues where it stopped."
+    )
+
+
+def _margin(study: StudySnapshot) -> float | None:
+    """What a margin in percent of speed is worth in nats, by the baseline's losses at all lengths.
 
     Raises:
-        UserError: a margin in percent of speed is asked for and no slope can be read.
+        UserError: a margin in percent of speed is asked for and these losses do not give it.
     """
-    if study.settings.analysis.margin_speedup_percent is None:
+    settings, tokens_per_step = study.settings.analysis, study.settings.tokens_per_step
+    percent = settings.margin_speedup_percent
+    if percent is None:
         return None
-    runs = [trial.reports for trial in study.of(study.baseline) if trial.completed]
-    points = [
-        (report.step, report.validation_loss)
-        for reports in runs
-        for report in reports
-        if report.validation_loss is not None
-    ]
+    if not settings.horizons:
+        raise UserError(f"{MARGIN}: {horizons_wanted(study.settings)}")
+    lengths, seeds = study.losses_by_length(study.baseline), _margin_seeds(study)
+    if lost := lost_losses(study.baseline, lengths, seeds):
+        raise UserError(
+            f"{MARGIN}: {'; '.join(lost)}: train what failed again with --retry-failed, or state "
+            "margin_nats"
+        )
     try:
-        slope = slope_near_end(
-            [step for step, _ in points],
-            [loss for _, loss in points],
-            last_fraction=NEAR_THE_END,
+        return worth_of_speed(
+            percent,
+            at=study.settings.training.steps * tokens_per_step,
+            tokens=[steps * tokens_per_step for steps in lengths],
+            losses=[statistics.fmean(own[seed] for seed in seeds) for own in lengths.values()],
         )
     except ValueError as error:
-        raise UserError(f"analysis.margin_speedup_percent: {error}") from None
-    return BaselineSlope(steps=max(step for step, _ in points), loss_per_step=slope)
+        raise UserError(f"{MARGIN}: {error}; or state margin_nats instead") from None
+
+
+def _margin_seeds(study: StudySnapshot) -> tuple[int, ...]:
+    """The seeds at which the baseline has ended at every length.
+
+    With looks only those of the first look, all along: a margin that moved from look to look could
+    take back what an earlier look decided.
+    """
+    looks = study.settings.analysis.looks
+    seeds = study.seeds[: looks[0]] if looks else study.whole_seeds()
+    runs = [*study.of(study.baseline), *study.of(study.baseline, "horizon")]
+    waiting = {trial.seed for trial in runs if trial.outcome is None}
+    return tuple(seed for seed in seeds if seed not in waiting)

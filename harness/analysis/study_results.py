@@ -41,8 +41,23 @@ class StudyResults(StudySnapshot):
         return f"{100 * self.level:.4g} %"
 
     @property
+    def shared_level(self) -> float:
+        """Coverage of one of several intervals that hold together, one for each challenger."""
+        return 1.0 - self.settings.analysis.alpha / max(1, len(self.challengers))
+
+    @property
+    def percent_together(self) -> str:
+        """What intervals at the shared level promise: `95 %, all 3 together`."""
+        several = len(self.challengers)
+        return self.percent + (f", all {several} together" if several > 1 else "")
+
+    @property
     def complete(self) -> bool:
-        """Whether nothing is left to train: with looks, decided variants need no more seeds."""
+        """Whether no trial is missing that a verdict waits for.
+
+        With looks, decided variants need no more seeds. Horizons are not counted: verdicts that
+        need them say so.
+        """
         if not self.confirmation:
             return False  # the search is not over
         if self.settings.analysis.looks and self.comparisons:

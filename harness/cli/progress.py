@@ -87,7 +87,7 @@ class Progress:
         trial = self.running.pop(key)
         self.outcomes[outcome.outcome] += 1
         if outcome.outcome == "completed" and outcome.validation_loss is not None:
-            for variant in trial.job.variants:
+            for variant in trial.job.variants if trial.job.comparable else ():
                 best = self.best.get(variant, outcome.validation_loss)
                 self.best[variant] = min(best, outcome.validation_loss)
         loss = "-" if outcome.validation_loss is None else f"{outcome.validation_loss:.4f}"

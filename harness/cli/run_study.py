@@ -56,7 +56,7 @@ class StudyRun:
         self.console.print(render_search(found))
 
     def confirm(self, *, retry_failed: bool) -> None:
-        """Trains the confirmation trials that are missing, up to each look."""
+        """Trains the trials that measure and are missing, up to each look."""
         from tune.confirmation import confirmation_batches
 
         for names in load_plan(self.folder).twins():
@@ -69,7 +69,7 @@ class StudyRun:
 
     def _train(self, missing: Sequence[Job]) -> None:
         plan = load_plan(self.folder)
-        total = len({trial.key for trial in plan.trials if trial.phase == "confirmation"})
+        total = len({trial.key for trial in plan.trials if trial.phase != "tuning"})
         with self._progress(total, total - len(missing), "to train") as progress:
             from tune.driver import run_trials
 

@@ -35,6 +35,7 @@ class Amendment(Record):
     from_sha256: str
     to_sha256: str
     changes: tuple[str, ...]
+    outcomes: int = 0  # training runs that had ended: what could be looked at before the change
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from harness.errors import UserError
 from harness.runs.files import read_json, write_json, write_text
 from harness.runs.folder import Amendment, StudyFolder
@@ -13,11 +15,12 @@ from harness.runs.search_log import SearchLog, Suggested, chosen_points
 from harness.study.plan import (
     Plan,
     PlannedTrial,
-    confirmation_trials,
     differences,
+    make_plan,
+    measuring_trials,
     with_chosen,
 )
-from harness.study.study_file import Study
+from harness.study.study_file import frozen_study
 
 
 def freeze(folder: StudyFolder, plan: Plan, *, source: Path, amend: str | None = None) -> None:
@@ -31,9 +34,10 @@ def freeze(folder: StudyFolder, plan: Plan, *, source: Path, amend: str | None =
     """
     if folder.plan_path.exists():
         frozen = load_plan(folder)
-        if frozen.sha256 == plan.sha256:
+        today = _written_today(frozen)
+        if plan.sha256 in (frozen.sha256, today.sha256):
             return
-        changes = list(differences(frozen.model_dump(), plan.model_dump()))
+        changes = list(differences(today.model_dump(), plan.model_dump()))
         if not amend:
             raise UserError(
                 f"{folder.path} holds results of a different plan. Changed: "
@@ -48,11 +52,26 @@ def freeze(folder: StudyFolder, plan: Plan, *, source: Path, amend: str | None =
             from_sha256=frozen.sha256,
             to_sha256=plan.sha256,
             changes=tuple(changes),
+            outcomes=sum(folder.trial(key).outcome() is not None for key in frozen.distinct_keys),
         )
         amendments = [*folder.amendments(), amendment]
         write_json(folder.amendments_path, [a.model_dump(mode="json") for a in amendments])
     write_text(folder.path / "study.toml", source.read_text(encoding="utf-8"))
     write_json(folder.plan_path, {**plan.model_dump(mode="json"), "plan_sha256": plan.sha256})
+
+
+def _written_today(frozen: Plan) -> Plan:
+    """The frozen plan as this version writes it: with a value for each setting that is new.
+
+    An older version's folder is continued where that is all that differs. Where this version
+    refuses the settings, or would train other runs for them, it is the frozen plan itself.
+    """
+    try:
+        today = make_plan(frozen_study(frozen.study), frozen.data_sha256)
+    except ValidationError:
+        return frozen
+    found_later = bool(frozen.study.get("tuning"))
+    return today if found_later or today.trials == frozen.trials else frozen
 
 
 def load_plan(folder: StudyFolder) -> Plan:
@@ -83,6 +102,6 @@ def _found_by_search(plan: Plan, folder: StudyFolder) -> Iterator[PlannedTrial]:
         if isinstance(event, Suggested):
             for seed, key in event.keys.items():
                 yield PlannedTrial(variant=event.variant, phase="tuning", seed=seed, key=key)
-    study, chosen = Study.model_validate(plan.study), chosen_points(events)
+    study, chosen = frozen_study(plan.study), chosen_points(events)
     if chosen.keys() == {variant.name for variant in study.variants}:
-        yield from confirmation_trials(with_chosen(study, chosen), plan.data_sha256)
+        yield from measuring_trials(with_chosen(study, chosen), plan.data_sha256)

@@ -12,7 +12,7 @@ from harness.runs.folder import Amendment, StudyFolder
 from harness.runs.plan_file import load_plan
 from harness.runs.search_log import Event, SearchLog, Suggested
 from harness.study.plan import Phase, Plan, PlannedTrial
-from harness.study.study_file import Study, VariantConfig, find_variant
+from harness.study.study_file import Study, VariantConfig, find_variant, frozen_study
 from harness.study.trial import TrialSpec
 from harness.training.records import Outcome, OutcomeWord, Report
 
@@ -147,6 +147,19 @@ class StudySnapshot:
         """Final validation loss by seed, of the completed trials."""
         return {trial.seed: trial.loss for trial in self.of(variant) if trial.loss is not None}
 
+    def losses_by_length(self, variant: str) -> dict[int, dict[int, float]]:
+        """As `losses`, at every length in steps at which the variant was to be trained.
+
+        Each length has an entry, also where nothing completed.
+        """
+        lengths = {self.settings.training.steps: self.losses(variant)}
+        for trial in self.of(variant, "horizon"):
+            assert trial.planned.steps is not None, "a horizon has a length"
+            own = lengths.setdefault(trial.planned.steps, {})
+            if trial.loss is not None:
+                own[trial.seed] = trial.loss
+        return dict(sorted(lengths.items()))
+
     def trial_names(self) -> dict[PlannedTrial, str]:
         """What a person calls each row of the plan; a point that was drawn twice is one run."""
         searched = {
@@ -156,7 +169,7 @@ class StudySnapshot:
             for seed, key in event.keys.items()
         }
         return {
-            row: searched[row.key] if row.phase == "tuning" else f"{row.variant} seed {row.seed}"
+            row: searched[row.key] if row.phase == "tuning" else f"{row.variant} {row.detail}"
             for row in self.plan.trials
         }
 
@@ -181,7 +194,7 @@ def load_snapshot(folder: StudyFolder) -> StudySnapshot:
     return StudySnapshot(
         folder=folder,
         plan=plan,
-        settings=Study.model_validate(plan.study),
+        settings=frozen_study(plan.study),
         trials=tuple(_load_trial(folder, planned) for planned in plan.trials),
         search_events=tuple(SearchLog(folder.path).events()),
         amendments=tuple(folder.amendments()),

@@ -5,23 +5,35 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
+from pydantic import Field
+
 from harness.study.record import Record
 from harness.study.search_space import Point
-from harness.study.study_file import Study, VariantConfig
-from harness.study.trial import TrialSpec, canonical_sha256, trial_spec
+from harness.study.study_file import Study
+from harness.study.trial import TrialSpec, at_length, canonical_sha256, trial_spec
 
 PLAN_VERSION = 1
 
-Phase = Literal["tuning", "confirmation"]
+Phase = Literal["tuning", "confirmation", "horizon"]
 
 
 class PlannedTrial(Record):
-    """One row of the plan. Rows with the same key are one training run."""
+    """One row of the plan. Rows with the same key are one training run.
+
+    A `horizon` row is the baseline at another length than the study's, which `steps` names. Every
+    other row leaves `steps` out, in plan.json too: its hash is that of plans before horizons.
+    """
 
     variant: str
     phase: Phase
     seed: int
     key: str
+    steps: int | None = Field(default=None, exclude_if=lambda steps: steps is None)
+
+    @property
+    def detail(self) -> str:
+        """What tells it from the variant's other rows that measure."""
+        return f"seed {self.seed}" + ("" if self.steps is None else f", {self.steps} steps")
 
 
 class Plan(Record):
@@ -65,28 +77,35 @@ class Plan(Record):
 def expand(study: Study, data_sha256: str) -> dict[str, TrialSpec]:
     """Every distinct training run of the study, by its key, in the order of training.
 
-    Seeds come first: after each seed every variant has been trained on it, so an interrupted study
-    holds whole pairs.
+    Seeds come first: after each seed every variant has been trained on it, and the baseline at
+    every length, so an interrupted study holds whole pairs and whole laws.
     """
-    return {spec.key: spec for _, spec in _cells(study, data_sha256)}
+    return {trial.key: spec for trial, spec in _measuring(study, data_sha256)}
 
 
 def make_plan(study: Study, data_sha256: str) -> Plan:
     """The plan of a study; with [tuning] its trials are known only as the search goes on."""
-    trials = () if study.tuning else tuple(confirmation_trials(study, data_sha256))
+    trials = () if study.tuning else tuple(measuring_trials(study, data_sha256))
     return Plan(study=study.model_dump(mode="json"), data_sha256=data_sha256, trials=trials)
 
 
-def confirmation_trials(study: Study, data_sha256: str) -> Iterator[PlannedTrial]:
-    """The rows that measure, in the order of training."""
-    for variant, spec in _cells(study, data_sha256):
-        yield PlannedTrial(variant=variant.name, phase="confirmation", seed=spec.seed, key=spec.key)
+def measuring_trials(study: Study, data_sha256: str) -> Iterator[PlannedTrial]:
+    """The rows that measure, of the confirmation and of the horizons, in the order of training."""
+    return (trial for trial, _ in _measuring(study, data_sha256))
 
 
-def _cells(study: Study, data_sha256: str) -> Iterator[tuple[VariantConfig, TrialSpec]]:
+def _measuring(study: Study, data_sha256: str) -> Iterator[tuple[PlannedTrial, TrialSpec]]:
     for seed in study.seeds.confirmation:
-        for variant in study.variants:
-            yield variant, trial_spec(study, variant, seed, data_sha256)
+        specs = {v.name: trial_spec(study, v, seed, data_sha256) for v in study.variants}
+        for name, spec in specs.items():
+            yield PlannedTrial(variant=name, phase="confirmation", seed=seed, key=spec.key), spec
+        baseline = study.analysis.baseline
+        for steps in study.analysis.horizons:
+            spec = at_length(specs[baseline], steps)
+            row = PlannedTrial(
+                variant=baseline, phase="horizon", seed=seed, key=spec.key, steps=steps
+            )
+            yield row, spec
 
 
 def with_chosen(study: Study, chosen: Mapping[str, Point]) -> Study:

@@ -17,10 +17,6 @@ from optimizers import LearningRateSchedule
 MINIMUM_SEEDS = 3
 """Fewer seeds than these say nothing: `harness.analysis.stats` refuses them too."""
 
-NEAR_THE_END = 0.2
-"""The slope that converts a margin in percent of speed is read over the last fifth of a run: long
-enough to average the evaluation noise."""
-
 
 class TrainingConfig(Record):
     """How every variant is trained; the same for all of them."""
@@ -224,9 +220,9 @@ class AnalysisSettings(Record):
     baseline: str = Field(description="the variant that the others are compared with")
     alpha: float = Field(
         default=0.05,
-        gt=0.0,
+        ge=1e-9,
         lt=0.5,
-        description="probability of any false better or worse, over all comparisons together",
+        description="probability of any false verdict, over all comparisons together",
     )
     pairing: Literal["auto", "paired", "unpaired"] = Field(
         default="auto",
@@ -235,12 +231,27 @@ class AnalysisSettings(Record):
     margin_speedup_percent: float | None = Field(
         default=None,
         gt=0.0,
-        description="smallest speed-up that matters, in percent; converted to nats",
+        allow_inf_nan=False,
+        description="smallest speed-up that matters, in percent; converted to nats by the "
+        "baseline's losses at `horizons`",
     )
     margin_nats: float | None = Field(
         default=None,
         gt=0.0,
+        allow_inf_nan=False,
         description="smallest difference that matters, in nats; None: equivalence is not tested",
+    )
+    sigma: float | None = Field(
+        default=None,
+        gt=0.0,
+        allow_inf_nan=False,
+        description="standard deviation of one run's final loss over seeds, in nats, known from "
+        "earlier runs: differences are then judged by z; None: by t, with the noise of these runs",
+    )
+    horizons: tuple[int, ...] = Field(
+        default=(),
+        description="other lengths, in optimizer steps, at which the baseline is trained too, each "
+        "with its own full schedule: what a speed-up is read from",
     )
     looks: tuple[int, ...] = Field(
         default=(),
@@ -268,6 +279,17 @@ class AnalysisSettings(Record):
                 f"{MINIMUM_SEEDS}, for example [4, 7, 10]"
             )
         return looks
+
+    @field_validator("horizons")
+    @classmethod
+    def _ascending_horizons(cls, horizons: tuple[int, ...]) -> tuple[int, ...]:
+        ascending = all(a < b for a, b in itertools.pairwise(horizons))
+        if horizons and (horizons[0] < 1 or not ascending):
+            raise ValueError(
+                f"horizons {list(horizons)} must be ascending numbers of steps, each once, for "
+                "example [25, 50, 200] beside 100 training.steps"
+            )
+        return horizons
 
     @model_validator(mode="after")
     def _one_margin(self) -> AnalysisSettings:

@@ -9,17 +9,16 @@ from __future__ import annotations
 import difflib
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from harness.data import DataConfig
 from harness.errors import UserError
 from harness.study.record import Record
 from harness.study.search_space import Choice, Dimension, Grid, Point, Space
 from harness.study.settings import (
-    NEAR_THE_END,
     AnalysisSettings,
     ResourcesConfig,
     SeedsConfig,
@@ -41,6 +40,9 @@ else:
     ]
 
 NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
+
+LENGTHS_OF_A_LAW = 4
+"""Loss over tokens has three parameters: `harness.analysis.stats.data_efficiency` refuses fewer."""
 
 
 class VariantConfig(Record):
@@ -113,6 +115,10 @@ class Study(Record):
     )
     analysis: AnalysisSettings
 
+    @property
+    def tokens_per_step(self) -> int:
+        return self.training.batch_size * self.data.sequence_length
+
     @field_validator("name")
     @classmethod
     def _plain_name(cls, name: str) -> str:
@@ -124,10 +130,25 @@ class Study(Record):
         return resolve_size(values) if isinstance(values, dict) else values
 
     @model_validator(mode="after")
-    def _sections_agree(self) -> Study:
-        if mistakes := list(_disagreements(self)):
+    def _sections_agree(self, info: ValidationInfo) -> Study:
+        mistakes = _disagreements(self)
+        if not (info.context or {}).get(FROZEN):
+            mistakes += _unconvertible_margin(self)
+        if mistakes:
             raise ValueError("\n".join(mistakes))
         return self
+
+
+FROZEN = "frozen"
+
+
+def frozen_study(values: Mapping[str, Any]) -> Study:
+    """The study of a frozen plan: read also where an older version asked for less than this one.
+
+    Raises:
+        pydantic.ValidationError: settings that this version cannot read.
+    """
+    return Study.model_validate(values, context={FROZEN: True})
 
 
 def find_variant(study: Study, name: str) -> VariantConfig:
@@ -163,20 +184,73 @@ def _disagreements(study: Study) -> list[str]:
             f"training.batch_size: {training.batch_size} is not a multiple of workers x "
             f"accumulation_steps ({workers} x {training.accumulation_steps}): try {nearest}"
         )
-    if study.analysis.margin_speedup_percent is not None:
-        mistakes += _too_few_evaluations(training)
-    return [*mistakes, *_peers_out_of_place(study), *_unfair_tuning(study)]
+    return [
+        *mistakes,
+        *_unusable_horizons(study),
+        *_peers_out_of_place(study),
+        *_unfair_tuning(study),
+    ]
 
 
-def _too_few_evaluations(training: TrainingConfig) -> Iterator[str]:
-    """A margin in percent of speed is converted by the baseline's slope near the end."""
-    steps, every = training.steps, training.evaluation_every
-    begin = steps * (1.0 - NEAR_THE_END)
-    if sum(step >= begin for step in {*range(0, steps, every), steps}) < 2:
+def _unconvertible_margin(study: Study) -> Iterator[str]:
+    settings = study.analysis
+    if settings.margin_speedup_percent is not None and not settings.horizons:
+        yield f"analysis.margin_speedup_percent: {horizons_wanted(study)}"
+
+
+def horizons_wanted(study: Study) -> str:
+    """Why a margin in percent of speed needs horizons, and the line to add."""
+    return (
+        "what a speed-up is worth in nats is read from the baseline's losses at the end of "
+        f"schedules of several lengths: add `horizons = {suggested_horizons(study)}` to [analysis] "
+        "(longer than training.steps too, because a better variant is worth a longer baseline), or "
+        "state margin_nats instead"
+    )
+
+
+LADDERS = ((0.25, 0.5, 2.0), (0.5, math.sqrt(2.0), 2.0), (math.sqrt(2.0), 2.0, math.sqrt(8.0)))
+"""Lengths to suggest, in units of the study's; the first costs 2.75 runs of the baseline a seed.
+
+By simulation (1.4 D^-0.3 + 2, standard error 0.03 nats, 3,000 studies) a margin of 5 % of speed is
+then off by 8 % (root mean square), and 1 % of studies are left without a law. With 0.5, 0.71 and
+1.41, which cost 2.62 runs, it is off by 15 %, and 30 % have no law.
+"""
+
+
+def suggested_horizons(study: Study) -> list[int]:
+    """Three lengths that suit the study, none of them within the warmup."""
+    steps, warmup = study.training.steps, _warmup_of_baseline(study)
+    for ladder in LADDERS:
+        lengths = sorted({round(steps * factor) for factor in ladder} - {steps})
+        if len(lengths) == 3 and lengths[0] > warmup:
+            return lengths
+    return [max(steps, warmup) + further for further in (1, 2, 3)]
+
+
+def _warmup_of_baseline(study: Study) -> int:
+    own = (v.schedule for v in study.variants if v.name == study.analysis.baseline)
+    return (next(own, None) or study.training.schedule).warmup_steps
+
+
+def _unusable_horizons(study: Study) -> Iterator[str]:
+    horizons, steps = study.analysis.horizons, study.training.steps
+    if not horizons:
+        return
+    if steps in horizons:
         yield (
-            "analysis.margin_speedup_percent: needs two evaluations in the last "
-            f"{NEAR_THE_END:.0%} of {steps} steps, to read the slope of the loss there: lower "
-            f"training.evaluation_every ({every}) or state margin_nats"
+            f"analysis.horizons: {steps} is training.steps, at which every variant is trained "
+            "anyway: leave it out"
+        )
+    lengths = len({*horizons, steps})
+    if lengths < LENGTHS_OF_A_LAW:
+        yield (
+            f"analysis.horizons: {lengths} lengths with training.steps, and a law of loss over "
+            f"tokens needs {LENGTHS_OF_A_LAW}: for example {suggested_horizons(study)}"
+        )
+    if horizons[0] <= (warmup := _warmup_of_baseline(study)):
+        yield (
+            f"analysis.horizons: {horizons[0]} steps would end within the warmup of {warmup}: "
+            "leave out what is no whole schedule"
         )
 
 

@@ -74,5 +74,10 @@ def tuning_spec(
     spec = trial_spec(study, variant.with_settings(point), seed, data_sha256)
     if study.tuning is None or study.tuning.steps is None:
         return spec
-    training = spec.training.model_copy(update={"steps": study.tuning.steps})
+    return at_length(spec, study.tuning.steps)
+
+
+def at_length(spec: TrialSpec, steps: int) -> TrialSpec:
+    """The same run at another length; its schedule ends where it ends."""
+    training = spec.training.model_copy(update={"steps": steps})
     return spec.model_copy(update={"training": training})

@@ -28,13 +28,22 @@ from tune.samplers import draw_points
 DATA_SHA256 = hashlib.sha256(b"data").hexdigest()
 LAYERS, EXPERTS = 4, 8
 Cell = tuple[str, int]
+END = 3.2 + 4.4 * math.exp(-3.4)
+FLOOR, EXPONENT = 2.5, 0.5
+
+
+def cell_of(trial: PlannedTrial) -> Cell:
+    name = trial.variant if trial.steps is None else f"{trial.variant} at {trial.steps}"
+    return name, trial.seed
 
 
 @dataclass(kw_only=True)
 class MadeUpStudy:
     """Which variants and seeds a folder pretends to have trained, and how they ended.
 
-    `effects` is added to the final loss of a variant; a variant that it does not name gets 0.
+    `effects` is added to the final loss of a variant; a variant that it does not name gets 0. Over
+    the `horizons` of `analysis` the baseline's final losses follow `law`, with the noise of a run.
+    In `diverged`, `failed` and `unfinished` the baseline at 60 steps is called `adamw at 60`.
     """
 
     variants: Mapping[str, dict[str, Any]] = field(
@@ -75,6 +84,10 @@ class MadeUpStudy:
             }
         )
 
+    def law(self, steps: float) -> float:
+        """The mean final loss of a variant without an effect after a schedule of so many steps."""
+        return FLOOR + (END - FLOOR) * (steps / self.steps) ** -EXPONENT
+
     def write(self, runs_dir: Path) -> StudyFolder:
         """The whole folder as a finished (or interrupted) study leaves it."""
         study = self.study()
@@ -94,7 +107,7 @@ class MadeUpStudy:
         self, folder: StudyFolder, plan: Plan, trial: PlannedTrial, spec: TrialSpec, salt: int = 0
     ) -> None:
         """Pretends to train one trial."""
-        cell = (trial.variant, trial.seed)
+        cell = cell_of(trial)
         if cell in self.unfinished and trial.seed != min(self.seeds):
             return
         target = folder.trial(trial.key)
@@ -112,14 +125,18 @@ class MadeUpStudy:
 
     def reports(self, trial: PlannedTrial, plan: Plan, *, salt: int = 0) -> list[Report]:
         names = list(self.variants)
+        length = trial.steps or self.steps
+        if trial.steps is not None:
+            salt += trial.steps  # another run has noise of its own
         common = np.random.default_rng(trial.seed)
         own = np.random.default_rng([trial.seed, names.index(trial.variant), salt])
         effect = self.effects.get(trial.variant, 0.0) + 0.004 * own.normal()
-        luck, end = 0.03 * common.normal(), self.diverged.get((trial.variant, trial.seed))
+        effect += self.law(length) - END
+        luck, end = 0.03 * common.normal(), self.diverged.get(cell_of(trial))
         step_time_s = 0.11 + 0.02 * names.index(trial.variant) + 0.003 * own.random()
         made = []
-        for step in range(0, self.steps + 1, self.every):
-            done = step / self.steps
+        for step in sorted({*range(0, length, self.every), length}):
+            done = step / length
             loss = 3.2 + 4.4 * math.exp(-3.4 * done) + (luck + effect) * min(1.0, 2 * done)
             lost = end is not None and step >= end
             made.append(
@@ -147,7 +164,7 @@ class MadeUpStudy:
             train_loss=None if loss is None or step == 0 else loss - 0.05,
             validation_loss=loss,
             validation_accuracy=0.0 if loss is None else max(0.0, 0.6 - 0.08 * loss),
-            learning_rate=0.01 * (1 - step / (self.steps + 1)),
+            learning_rate=0.01 * (1 - step / ((trial.steps or self.steps) + 1)),
             gradient_norm=None if step == 0 else 1.0 + rng.random(),
             train_time_s=step_time_s * max(0, step - 1),
             step_time_s=None if step == 0 else step_time_s,
@@ -161,7 +178,7 @@ class MadeUpStudy:
         )
 
     def outcome(self, trial: PlannedTrial, last: Report) -> Outcome:
-        at = self.diverged.get((trial.variant, trial.seed))
+        at = self.diverged.get(cell_of(trial))
         start = hashlib.sha256(f"start {trial.seed}".encode()).hexdigest()
         return Outcome(
             outcome="completed" if at is None else "diverged",
@@ -253,14 +270,14 @@ class MadeUpSearch(MadeUpStudy):
             with_chosen(study, chosen_points(SearchLog(folder.path).events())), DATA_SHA256
         )
         for trial in plan.trials:
-            if trial.phase == "confirmation":
+            if trial.phase != "tuning":
                 self.train(folder, plan, trial, specs[trial.key])
 
     def train(
         self, folder: StudyFolder, plan: Plan, trial: PlannedTrial, spec: TrialSpec, salt: int = 0
     ) -> None:
         optimum, rate = OPTIMAL[spec.optimizer.kind], spec.optimizer.lr
-        base, cell = self.effects, (trial.variant, trial.seed)
+        base, cell = self.effects, cell_of(trial)
         loss = base.get(trial.variant, 0.0) + 0.02 * math.log(rate / optimum) ** 2
         self.effects = {**base, trial.variant: loss}
         self.diverged = {cell: 60} if rate > 8 * optimum else {}

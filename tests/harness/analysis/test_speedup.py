@@ -103,10 +103,37 @@ def test_the_table_names_the_hardware_and_its_bias(made_up_study: Write) -> None
     folder = made_up_study()
     analyse_study(folder)
     (table,) = speedup(load_results(folder))
-    assert "2 workers on a processor" in table.note  # type: ignore[union-attr]
-    assert "a crossing inside one run is biased" in table.note  # type: ignore[union-attr]
+    assert table.title == "When the final loss of adamw was first seen"  # type: ignore[union-attr]
+    note = table.note  # type: ignore[union-attr]
+    assert "2 workers on a processor" in note
+    assert note.startswith("Not to be quoted as a speed-up")
+    assert "in a direction that depends on the schedule" in note
     write_json(folder.environment_path, {"gpus": ["a card"], "cpu": "a processor"})
     assert hardware(load_results(folder)) == "2 workers on a processor", "they trained on CPU"
+
+
+def test_intervals_of_several_variants_hold_together(made_up_study: Write) -> None:
+    alone = only(made_up_study())
+    folder = made_up_study(
+        name="several",
+        variants={
+            "adamw": {"kind": "adamw", "lr": 0.004},
+            "muon": {"kind": "muon", "lr": 0.02, "aux_lr": 0.004},
+            "again": {"kind": "muon", "lr": 0.03},
+        },
+        effects={"muon": -0.05, "again": -0.05},
+    )
+    results = analyse_study(folder)
+    found = {item.variant: item for item in speedups(results)}["muon"]
+    for one, of_two in ((alone.steps, found.steps), (alone.seconds, found.seconds)):
+        assert one is not None
+        assert of_two is not None
+        assert (one.level, of_two.level) == (0.95, 0.975)
+        assert one.low is not None
+        assert of_two.low is not None
+        assert of_two.low < one.low, "a shared alpha makes each interval wider"
+    (table,) = speedup(results)
+    assert "hold at 95 %, all 2 together" in table.note  # type: ignore[union-attr]
 
 
 def test_a_target_that_nobody_reached_is_one_sentence(made_up_study: Write) -> None:

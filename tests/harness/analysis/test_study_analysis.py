@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import math
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -17,13 +19,14 @@ from harness.analysis.study_analysis import (
 )
 from harness.analysis.study_results import load_results
 from harness.report.results_csv import write_results_csv
-from harness.runs.files import read_json
+from harness.runs.files import read_json, write_json
 from harness.runs.folder import StudyFolder
 from harness.runs.plan_file import load_plan
 from harness.runs.snapshot import load_snapshot
 from harness.training.records import Outcome
 
 Write = Callable[..., StudyFolder]
+PERCENT = {"margin_speedup_percent": 5, "horizons": [30, 60, 240]}
 
 
 def by_cell(rows: list[ResultRow]) -> dict[tuple[str, int], ResultRow]:
@@ -99,25 +102,82 @@ def test_a_single_variant_gives_a_reason(made_up_study: Write) -> None:
     assert "one variant only" in (why_no_analysis(load_results(folder)) or "")
 
 
-def test_the_margin_in_percent_follows_from_the_baselines_curve(made_up_study: Write) -> None:
-    folder = made_up_study(analysis={"margin_speedup_percent": 5})
+def test_the_margin_in_percent_is_what_a_longer_schedule_is_worth(
+    made_up_study: Write, made_up_class: Any
+) -> None:
+    results = analyse_study(made_up_study(analysis=PERCENT))
+    assert results.analysis is not None
+    law = made_up_class().law
+    assert results.analysis.margin == pytest.approx(law(120) - law(1.05 * 120), rel=0.1)
+    # The slope at the end of one of these runs would have given 0.025.
+    assert law(120) - law(1.05 * 120) == pytest.approx(0.0204, abs=1e-4)
+
+
+def test_where_no_law_fits_the_margin_is_read_between_the_lengths(made_up_study: Write) -> None:
+    folder = made_up_study(analysis=PERCENT)
+    ever_steeper = {30: 3.60, 60: 3.55, None: 3.45, 240: 3.15}
+    for trial in load_plan(folder).trials:
+        path = folder.trial(trial.key).outcome_path
+        value = ever_steeper[trial.steps] + 1e-3 * math.sin(trial.seed)
+        write_json(path, {**read_json(path), "validation_loss": value})
     analysis = analyse_study(folder).analysis
-    baseline = [t.reports for t in load_results(folder).of("adamw")]
-    late = [r for reports in baseline for r in reports if r.step >= 96]
-    losses = [r.validation_loss for r in late if r.validation_loss is not None]
-    # The made-up curves fall steadily, so the slope is close to that between first and last.
-    slope = (min(losses) - max(losses)) / (120 - 100)
     assert analysis is not None
-    assert analysis.margin == pytest.approx(0.05 * 120 * abs(slope), rel=0.8)
+    assert analysis.margin == pytest.approx(0.3 * math.log2(1.05))
 
 
-def test_a_baseline_without_a_curve_for_a_margin_in_percent_is_said(made_up_study: Write) -> None:
-    crashed = {("adamw", seed): "out of luck" for seed in range(5)}
-    folder = made_up_study(failed=crashed, analysis={"margin_speedup_percent": 5})
+def test_a_loss_that_does_not_fall_gives_no_margin_and_a_reason(made_up_study: Write) -> None:
+    folder = made_up_study(analysis=PERCENT)
+    for trial in load_plan(folder).trials:
+        path = folder.trial(trial.key).outcome_path
+        value = 3.0 + (trial.steps or 120) / 1000 + 1e-3 * math.sin(trial.seed)
+        write_json(path, {**read_json(path), "validation_loss": value})
     results = analyse_study(folder)
     assert results.analysis is None
-    assert "analysis.margin_speedup_percent" in (results.error or "")
+    assert "analysis.margin_speedup_percent: " in (results.error or "")
+    assert "does not fall" in (results.error or "")
+    assert "margin_nats" in (results.error or "")
     assert not folder.analysis_path.exists()
+
+
+@pytest.mark.parametrize("cell", [("adamw", 1), ("adamw at 60", 1)])
+def test_a_baseline_that_lost_a_run_gives_no_margin_and_names_it(
+    made_up_study: Write, cell: tuple[str, int]
+) -> None:
+    results = analyse_study(made_up_study(failed={cell: "out of luck"}, analysis=PERCENT))
+    assert results.analysis is None
+    steps = 60 if cell[0].endswith("60") else 120
+    assert f"adamw at {steps} steps has no final loss for seed(s) [1]" in (results.error or "")
+    assert "--retry-failed" in (results.error or "")
+
+
+def test_a_margin_waits_for_the_horizons(made_up_study: Write) -> None:
+    later = frozenset({("adamw at 60", seed) for seed in (2, 3, 4)})
+    results = analyse_study(made_up_study(unfinished=later, analysis=PERCENT))
+    assert (results.analysis, results.error) == (None, None)
+    assert why_no_analysis(results) == (
+        "The margin needs adamw at 30, 60, 240 steps too, and 2 of at least 3 seeds are finished "
+        "there: run the study again, it continues where it stopped."
+    )
+    one_later = frozenset({("adamw at 60", 4)})
+    assert analyse_study(
+        made_up_study(unfinished=one_later, analysis=PERCENT, name="four")
+    ).analysis
+    in_nats = {"margin_nats": 0.02, "horizons": PERCENT["horizons"]}
+    assert analyse_study(made_up_study(unfinished=later, analysis=in_nats, name="nats")).analysis
+
+
+def test_the_margin_does_not_move_from_look_to_look(made_up_study: Write) -> None:
+    """Or a comparison that an early look decided, and that was trained no further, might reopen."""
+    lengths = ("adamw", "muon", *(f"adamw at {steps}" for steps in PERCENT["horizons"]))
+    later = frozenset((name, seed) for name in lengths for seed in (3, 4))
+    looks = {**PERCENT, "looks": [3, 5]}
+    first = analyse_study(made_up_study(unfinished=later, analysis=looks, name="first")).analysis
+    last = analyse_study(made_up_study(analysis=looks, name="last")).analysis
+    once = analyse_study(made_up_study(analysis=PERCENT, name="once")).analysis
+    assert first is not None
+    assert last is not None
+    assert once is not None
+    assert last.margin == first.margin != once.margin
 
 
 def test_the_csv_is_what_compare_reads(eventful_study: StudyFolder) -> None:

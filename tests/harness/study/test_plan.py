@@ -8,11 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from harness.analysis.stats.data_efficiency import MINIMUM_HORIZONS
 from harness.errors import UserError
 from harness.runs.folder import StudyFolder
 from harness.runs.plan_file import freeze, load_plan
 from harness.study.load import load_study
 from harness.study.plan import expand, make_plan
+from harness.study.study_file import LENGTHS_OF_A_LAW, suggested_horizons
 
 DATA = "0" * 64
 
@@ -139,10 +141,100 @@ def test_a_plan_that_was_edited_by_hand_is_refused(study_file: Path, tmp_path: P
         load_plan(folder)
 
 
-def test_a_margin_of_speed_needs_evaluations_near_the_end(
+def with_analysis(edited_study: Callable[..., Path], *lines: str) -> Path:
+    base = 'baseline = "adamw"'
+    return edited_study((base, "\n".join([base, *lines])))
+
+
+def test_horizons_add_the_baseline_at_other_lengths_after_every_seed(
     edited_study: Callable[..., Path],
 ) -> None:
-    margin = ('baseline = "adamw"', 'baseline = "adamw"\nmargin_speedup_percent = 5')
-    with pytest.raises(UserError, match=r"analysis\.margin_speedup_percent.*evaluation_every"):
-        load_study(edited_study(margin))
-    load_study(edited_study(margin, ("evaluation_every = 3", "evaluation_every = 1")))
+    study = load_study(with_analysis(edited_study, "horizons = [3, 4, 8]"))
+    plan, specs = make_plan(study, DATA), expand(study, DATA)
+    assert [(t.variant, t.phase, t.seed, t.steps) for t in plan.trials] == [
+        row
+        for seed in (0, 1, 2)
+        for row in (
+            ("adamw", "confirmation", seed, None),
+            ("muon", "confirmation", seed, None),
+            ("adamw", "horizon", seed, 3),
+            ("adamw", "horizon", seed, 4),
+            ("adamw", "horizon", seed, 8),
+        )
+    ]
+    assert list(specs) == plan.distinct_keys
+    for trial in plan.trials:
+        spec = specs[trial.key]
+        assert (spec.seed, spec.training.steps) == (trial.seed, trial.steps or 6)
+        assert spec.optimizer.kind == trial.variant
+    at_six = {t.key for t in plan.trials if (t.variant, t.phase) == ("adamw", "confirmation")}
+    longer = load_study(with_analysis(edited_study, "horizons = []"), ["training.steps=8"])
+    assert not at_six & {t.key for t in plan.trials if t.phase == "horizon"}
+    eights = {t.key for t in plan.trials if t.steps == 8}
+    assert eights == {t.key for t in make_plan(longer, DATA).trials if t.variant == "adamw"}, (
+        "a horizon is the run of a study of that length"
+    )
+
+
+def test_a_row_at_the_length_of_the_study_is_written_as_before_horizons(
+    edited_study: Callable[..., Path], tmp_path: Path
+) -> None:
+    path = with_analysis(edited_study, "horizons = [3, 4, 8]")
+    plan = make_plan(load_study(path), DATA)
+    rows = plan.model_dump(mode="json")["trials"]
+    assert [set(row) - {"variant", "phase", "seed", "key"} for row in rows[:3]] == [
+        set(),
+        set(),
+        {"steps"},
+    ]
+    folder = StudyFolder(tmp_path / "runs" / "tiny")
+    freeze(folder, plan, source=path)
+    assert load_plan(folder) == plan
+
+
+@pytest.mark.parametrize(
+    ("horizons", "message"),
+    [
+        ("[8, 4, 3]", r"analysis\.horizons: .*must be ascending"),
+        ("[3, 3, 8]", r"analysis\.horizons: .*must be ascending"),
+        ("[0, 3, 8]", r"analysis\.horizons: .*must be ascending"),
+        ("[3, 6, 8, 11]", r"analysis\.horizons: 6 is training\.steps"),
+        ("[4, 8]", r"analysis\.horizons: 3 lengths .* needs 4: for example \[3, 8, 12\]"),
+        ("[2, 4, 8]", r"analysis\.horizons: 2 steps would end within the warmup of 2"),
+    ],
+)
+def test_horizons_that_give_no_law_are_refused(
+    edited_study: Callable[..., Path], horizons: str, message: str
+) -> None:
+    with pytest.raises(UserError, match=message) as caught:
+        load_study(with_analysis(edited_study, f"horizons = {horizons}"))
+    assert "1 mistake" in str(caught.value)
+
+
+def test_a_margin_of_speed_needs_horizons_and_is_told_which(
+    edited_study: Callable[..., Path],
+) -> None:
+    margin = "margin_speedup_percent = 5"
+    with pytest.raises(
+        UserError,
+        match=r"analysis\.margin_speedup_percent: .*horizons = \[3, 8, 12\].*margin_nats",
+    ):
+        load_study(with_analysis(edited_study, margin))
+    load_study(with_analysis(edited_study, margin, "horizons = [3, 4, 8]"))
+
+
+@pytest.mark.parametrize("warmup", [0, 2, 30])
+@pytest.mark.parametrize("steps", [*range(1, 12), 60, 100, 2_000, 123_457])
+def test_the_suggested_horizons_are_accepted(study_file: Path, steps: int, warmup: int) -> None:
+    overrides = [f"training.steps={steps}", f"training.schedule.warmup_steps={warmup}"]
+    horizons = suggested_horizons(load_study(study_file, overrides))
+    study = load_study(study_file, [*overrides, f"analysis.horizons={horizons}"])
+    assert study.analysis.horizons[-1] > steps, "a better variant is worth a longer baseline"
+
+
+def test_the_suggested_horizons_are_a_quarter_a_half_and_twice_the_steps(study_file: Path) -> None:
+    assert suggested_horizons(load_study(study_file, ["training.steps=100"])) == [25, 50, 200]
+
+
+def test_a_law_needs_as_many_lengths_here_as_in_the_statistics() -> None:
+    assert LENGTHS_OF_A_LAW == MINIMUM_HORIZONS
