@@ -86,13 +86,29 @@ def plan(
     runs_dir: RunsDirOption = DEFAULT_RUNS_DIR,
     sigma: Annotated[
         float | None,
-        typer.Option(help="standard deviation of a run's final loss over seeds, in nats"),
+        typer.Option(
+            help="standard deviation of a run's final loss over seeds, in nats; default: "
+            "analysis.sigma, or else that of the study's finished trials"
+        ),
     ] = None,
+    figure: Annotated[
+        Path | None, typer.Option(help="write the curve of power over seeds to this PNG")
+    ] = None,
+    draft: Annotated[
+        bool, typer.Option("--draft", help="only show it: nothing is frozen or written")
+    ] = False,
     amend: AmendOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Freeze and show the plan: what is compared, what it costs, what the seeds can show."""
+    """Freeze and show the plan: what is compared, what it costs, what the seeds can show.
+
+    For every number of seeds: the difference that is found, and whether the margin is found and
+    equivalence shown. Proposes looks, with what they cost in power and save in seeds.
+
+    optbench plan studies/quickstart.toml --draft --sigma 0.1 --figure power.png
+    """
     from harness.analysis.plan_summary import summarise_plan
+    from harness.report.figures.power import save_figure
     from harness.report.terminal.plan import render_plan
     from harness.runs.plan_file import freeze
     from harness.study.load import load_study
@@ -103,10 +119,13 @@ def plan(
     dataset = _prepare_data(study, console)
     frozen = make_plan(study, dataset.manifest.sha256)
     folder = _folder(runs_dir, study.name)
-    with folder.locked():
-        freeze(folder, frozen, source=study_file, amend=amend)
-        _write_context(folder, dataset)
+    if not draft:
+        with folder.locked():
+            freeze(folder, frozen, source=study_file, amend=amend)
+            _write_context(folder, dataset)
     summary = summarise_plan(study, frozen, folder, sigma=sigma)
+    if figure is not None:
+        save_figure(summary, figure)
     if as_json:
         print(json.dumps(summary, indent=1, allow_nan=False))
     else:

@@ -41,8 +41,30 @@ def test_the_plan_is_frozen_and_says_what_its_seeds_can_show(
     assert plan["training_runs"] == 6
     assert plan["capability"]["minimum_exact_p"] == 0.25
     assert plan["capability"]["detectable_difference"] > 0.01
+    assert [point["seeds"] for point in plan["power_curve"]["points"]] == list(range(3, 21))
     frozen = json.loads((runs / "tiny" / "plan.json").read_text())
     assert frozen["plan_sha256"] == plan["plan_sha256"]
+
+
+def test_the_plan_draws_its_power_in_the_terminal_and_as_a_figure(
+    optbench: Optbench, study_file: Path, tmp_path: Path
+) -> None:
+    figure = tmp_path / "power.png"
+    seeds = ("--set", "seeds.confirmation=[0, 1, 2, 3, 4]")
+    text = optbench("plan", study_file, "--runs-dir", tmp_path / "runs", "--figure", figure, *seeds)
+    assert "looks = [3, 4, 5]" in text
+    assert "100 % ┤" in text
+    assert figure.read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_draft_of_a_plan_writes_nothing_and_may_be_changed(
+    optbench: Optbench, study_file: Path, tmp_path: Path
+) -> None:
+    runs = tmp_path / "runs"
+    for steps in (6, 9):
+        changed = ("--set", f"training.steps={steps}")
+        assert "plan hash" in optbench("plan", study_file, "--runs-dir", runs, "--draft", *changed)
+    assert not runs.exists()
 
 
 def test_an_amended_plan_keeps_its_reason_and_what_changed(
@@ -82,7 +104,7 @@ def test_compare_prints_a_verdict_and_versioned_json(optbench: Optbench, tmp_pat
     text = optbench("compare", table, "--baseline", "adamw", "--paired")
     assert "muon is better than adamw" in " ".join(text.split())
     values = json.loads(optbench("compare", table, "--baseline", "adamw", "--json"))
-    assert values["schema_version"] == 1
+    assert values["schema_version"] == 2
     assert values["comparisons"][0]["paired"] is False
 
 
