@@ -6,8 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from harness.analysis.stats.verdict import Verdict
+
 Align = Literal["left", "right"]
-VerdictWord = Literal["better", "worse", "equivalent", "inconclusive", "below", "not shown"]
+BROAD_PIXELS = 640
+VerdictWord = Verdict | Literal["below", "not shown"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,6 +18,7 @@ class Column:
     title: str
     align: Align = "right"
     wide: bool = False
+    whole: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +42,7 @@ class Table:
 @dataclass(frozen=True, kw_only=True)
 class Paragraph:
     text: str
-    tone: Literal["plain", "note", "warning", "question"] = "plain"
+    tone: Literal["plain", "note", "warning", "question", "summary"] = "plain"
     kind: Literal["paragraph"] = field(default="paragraph", init=False)
 
 
@@ -51,7 +55,7 @@ class Facts:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Verdict:
+class VerdictCard:
     """One comparison in words."""
 
     word: VerdictWord
@@ -72,6 +76,20 @@ class FigureImage:
     width: int
     kind: Literal["figure"] = field(default="figure", init=False)
 
+    @property
+    def broad(self) -> bool:
+        """Whether its text would be too small to read in the width of a telephone."""
+        return self.width > BROAD_PIXELS
+
+
+@dataclass(frozen=True, kw_only=True)
+class Code:
+    """Text to copy, kept as it is."""
+
+    text: str
+    language: str
+    kind: Literal["code"] = field(default="code", init=False)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Details:
@@ -82,7 +100,7 @@ class Details:
     kind: Literal["details"] = field(default="details", init=False)
 
 
-Element = Table | Paragraph | Facts | Verdict | FigureImage | Details
+Element = Table | Paragraph | Facts | VerdictCard | FigureImage | Code | Details
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,6 +117,11 @@ def left(*titles: str) -> list[Column]:
 def wide(title: str) -> Column:
     """A column of sentences, which is not squeezed."""
     return Column(title=title, align="left", wide=True)
+
+
+def whole(title: str) -> Column:
+    """A column of a few words each, which are not broken."""
+    return Column(title=title, align="left", whole=True)
 
 
 def right(*titles: str) -> list[Column]:

@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Iterable, Iterator
+from itertools import groupby
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from harness.report.elements import FigureImage, VerdictWord
+from harness.report.elements import Element, FigureImage
+from harness.report.numbers import real_minus
 from harness.report.sections import Material
+from harness.report.verdict_words import SIGNS
 
 TEMPLATES = Path(__file__).parent
-VERDICT_SIGNS: dict[VerdictWord, str] = {
-    "better": "▼",
-    "worse": "▲",
-    "equivalent": "=",
-    "inconclusive": "?",
-    "below": "▼",
-    "not shown": "?",
-}
-"""Down is better: the loss is lower. A sign, because colour alone does not reach everyone."""
 
 
 def write_html(material: Material) -> str:
@@ -31,12 +26,20 @@ def write_html(material: Material) -> str:
         lstrip_blocks=True,
     )
     environment.globals["data_uri"] = _data_uri
+    environment.filters["real_minus"] = real_minus
+    environment.filters["in_rows"] = in_rows
     return environment.get_template("page.html").render(
         study=material.study,
         sections=material.sections,
         style=(TEMPLATES / "page.css").read_text(encoding="utf-8"),
-        signs=VERDICT_SIGNS,
+        signs=SIGNS,
     )
+
+
+def in_rows(blocks: Iterable[Element]) -> Iterator[tuple[bool, list[Element]]]:
+    """Blocks in order, figures that follow each other together: they share the width."""
+    for figures, found in groupby(blocks, key=lambda block: isinstance(block, FigureImage)):
+        yield figures, list(found)
 
 
 def _data_uri(image: FigureImage) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from harness.report.elements import (
+    Code,
     Details,
     Element,
     Facts,
@@ -12,8 +13,9 @@ from harness.report.elements import (
     Paragraph,
     Section,
     Table,
-    Verdict,
+    VerdictCard,
 )
+from harness.report.numbers import real_minus
 from harness.report.sections import Material
 
 
@@ -35,15 +37,18 @@ def _write_block(block: Element) -> Iterator[str]:
         case Table():
             yield from _write_table(block)
         case Paragraph():
-            yield f"**{_plain(block.text)}**" if block.tone == "warning" else _plain(block.text)
+            text = _plain(real_minus(block.text))
+            yield f"**{text}**" if block.tone in ("warning", "summary") else text
         case Facts():
             yield from (f"- {_plain(label)}: {_plain(value)}" for label, value in block.items)
-        case Verdict():
+        case VerdictCard():
             yield f"- **{block.word}**: {_plain(block.sentence)}"
         case FigureImage():
             yield f"![{block.title}]({block.name}.png)"
             yield ""
-            yield f"*{block.title}.* {_plain(block.caption)}"
+            yield f"*{block.title}.* {_plain(real_minus(block.caption))}"
+        case Code():
+            yield from (f"```{block.language}", block.text.rstrip("\n"), "```")
         case Details():
             yield from ("<details>", f"<summary>{_plain(block.title)}</summary>", "")
             for inner in block.blocks:
@@ -66,7 +71,7 @@ def _write_table(table: Table) -> Iterator[str]:
         )
     if table.note:
         yield ""
-        yield _plain(table.note)
+        yield _plain(real_minus(table.note))
 
 
 def _row(cells: Sequence[str], *, plain: bool = True) -> str:

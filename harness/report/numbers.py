@@ -2,34 +2,59 @@
 
 from __future__ import annotations
 
+import math
+import re
+
 from harness.analysis.stats.intervals import Interval
+from harness.analysis.wording import interval_decimals
 
 MISSING = "–"
+_MINUS = re.compile(r"(?<![\w.+-])-(?=\d)")
 
 
-def loss(value: float | None) -> str:
-    """Nats with four decimals: seeds of one variant differ in the third."""
-    return MISSING if value is None else f"{value:.4f}"
+def real_minus(text: str) -> str:
+    """The hyphen before a number of a sentence as a minus sign; names such as `adamw-5` stay."""
+    return _MINUS.sub("−", text)
 
 
-def difference(value: float | None) -> str:
-    return MISSING if value is None else f"{value:+.4f}".replace("-", "−")
+def decimals(noise: float | None, *, fallback: int) -> int:
+    """Decimals that show two digits of the noise; none at all where it is above 10."""
+    if noise is None or not (noise > 0.0 and math.isfinite(noise)):
+        return fallback
+    return min(6, max(0, 1 - math.floor(math.log10(noise))))
 
 
-def interval(found: Interval | None, *, signed: bool = False) -> str:
+def loss(value: float | None, *, places: int = 4) -> str:
+    """Nats; with four decimals where nothing is known about the noise."""
+    return MISSING if value is None else f"{value:.{places}f}"
+
+
+def difference(value: float | None, *, places: int = 4) -> str:
+    return MISSING if value is None else f"{value:+.{places}f}".replace("-", "−")
+
+
+def interval(found: Interval | None) -> str:
+    """The interval of a difference, with the decimals of the sentence that tells it."""
     if found is None:
         return MISSING
-    write = difference if signed else loss
-    return f"[{write(found.low)}, {write(found.high)}]"
+    low, high = (difference(x, places=interval_decimals(found)) for x in (found.low, found.high))
+    return f"[{low}, {high}]"
 
 
 def probability(value: float | None) -> str:
-    """A p value: never 0, never more digits than it carries."""
+    """A p value, of two digits: never 0, never more digits than it carries."""
     if value is None:
         return MISSING
     if value < 0.0001:
         return "< 0.0001"
-    return f"{value:.4f}" if value < 0.1 else f"{value:.2f}"
+    return f"{value:.2g}" if value < 0.1 else f"{value:.2f}"
+
+
+def exact_probability(value: float | None) -> str:
+    """A share of arrangements, such as 2 of 32: three digits, because nothing in it is noise."""
+    if value is None:
+        return MISSING
+    return "< 0.0001" if value < 0.0001 else f"{value:.3g}"
 
 
 def p_equals(value: float | None) -> str:
@@ -41,14 +66,21 @@ def percent(value: float | None, *, digits: int = 1) -> str:
     return MISSING if value is None else f"{100 * value:.{digits}f} %"
 
 
-def change(value: float | None, *, unit: str = " %") -> str:
+def change(value: float | None, *, unit: str = " %", digits: int = 2) -> str:
     """A share as signed percent: `−1.52 %`."""
-    return MISSING if value is None else f"{100 * value:+.2f}{unit}".replace("-", "−")
+    return MISSING if value is None else f"{100 * value:+.{digits}f}{unit}".replace("-", "−")
 
 
 def count(value: float | None) -> str:
     """A whole number with thin spaces between thousands."""
     return MISSING if value is None else f"{value:,.0f}".replace(",", "\N{NARROW NO-BREAK SPACE}")
+
+
+def rate(value: float | None) -> str:
+    """A measured speed as a count of three digits: the next ones change from run to run."""
+    if value is None or value <= 0.0:
+        return count(value)
+    return count(round(value, 2 - math.floor(math.log10(value))))
 
 
 def decimal(value: float | None, *, digits: int = 2) -> str:

@@ -13,17 +13,22 @@ from typing import Any
 from harness.analysis.horizon_speedup import HorizonSpeedup
 from harness.analysis.shrinkage import settings_in_force
 from harness.analysis.study_results import StudyResults
-from harness.report import tables
+from harness.report import numbers, tables
 from harness.report.elements import (
+    Code,
     Details,
     Element,
     Facts,
     FigureImage,
     Paragraph,
     Section,
+    Table,
 )
-from harness.report.verdict_section import MANY, verdict_section
+from harness.report.methods import methods_paragraphs
+from harness.report.references import bibtex, cited, with_citations
+from harness.report.verdict_section import MANY, many, verdict_section
 from harness.runs.snapshot import TrialSnapshot
+from harness.study.study_file import suggested_horizons
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +54,7 @@ class Material:
 
 
 def verdict(material: Material) -> Iterator[Element]:
-    yield from verdict_section(material.study)
+    yield from verdict_section(material.study, material.figure("forest"))
 
 
 def results(material: Material) -> Iterator[Element]:
@@ -59,7 +64,8 @@ def results(material: Material) -> Iterator[Element]:
     targets = tables.targets(material.study)
     if targets:
         yield targets
-    yield from material.figure("forest")
+    if not many(material.study):
+        yield from material.figure("forest")
     yield from material.figure("seed_strip")
     yield from material.figure("comparison")
     changes = tables.changes(material.study)
@@ -77,12 +83,24 @@ def curves(material: Material) -> Iterator[Element]:
 
 
 def speedups(material: Material) -> Iterator[Element]:
-    """To the baseline's final loss and, if the study named one, to its target."""
+    """By the baseline's other lengths. Crossings inside one schedule are folded: no speed-ups."""
+    study, target = material.study, material.study.settings.analysis.target
+    goals = (None,) if target is None else (None, target)
+    crossings = [block for goal in goals for block in tables.speedup(study, target=goal)]
     if material.horizons:
-        yield tables.data_efficiency(material.study, material.horizons)
-    target = material.study.settings.analysis.target
-    for goal in (None, *([] if target is None else [target])):
-        yield from tables.speedup(material.study, target=goal)
+        yield tables.data_efficiency(study, material.horizons)
+    elif crossings and not study.settings.analysis.horizons:
+        steps = suggested_horizons(study.settings)
+        yield Paragraph(
+            text=f"No speed-up is known: it is read from {study.baseline} trained at other lengths "
+            f"too. `horizons = {steps}` under [analysis] adds them, with --amend.",
+            tone="note",
+        )
+    for block in crossings:
+        if isinstance(block, Table):
+            yield Details(title=f"{block.title}: not a speed-up", blocks=(block,))
+        else:
+            yield block
 
 
 def hyperparameters(material: Material) -> Iterator[Element]:
@@ -194,12 +212,34 @@ def evidence(material: Material) -> Iterator[Element]:
     yield tables.certificate(study)
     yield Facts(
         items=(
-            ("plan", study.plan.sha256),
             ("trials in the plan", str(len(study.plan.trials))),
             ("distinct training runs", str(len(study.plan.distinct_keys))),
-            ("data", study.plan.data_sha256),
+            ("plan", numbers.short_hash(study.plan.sha256)),
+            ("data", numbers.short_hash(study.plan.data_sha256)),
         )
     )
+    hashes = {"plan": study.plan.sha256, "data": study.plan.data_sha256}
+    yield Details(title="SHA-256 in full", blocks=(tables.settings(hashes, "Hashes"),))
+
+
+def methods(material: Material) -> Iterator[Element]:
+    """What was done, ready for a paper, as soon as something was."""
+    study = material.study
+    if all(trial.outcome is None for trial in study.trials):
+        return
+    paragraphs = methods_paragraphs(study)
+    yield from (Paragraph(text=with_citations(text)) for text in paragraphs)
+    keys = cited(" ".join(paragraphs))
+    yield Details(
+        title=f"BibTeX of the methods that were used ({len(keys)})",
+        blocks=(Code(text=bibtex(keys), language="bibtex"),),
+    )
+    if study.confirmation:
+        yield Paragraph(
+            text="Beside this page: results.tex holds the table of results for LaTeX (booktabs), "
+            "results.csv every run as one line.",
+            tone="note",
+        )
 
 
 def setup(material: Material) -> Iterator[Element]:
@@ -238,6 +278,7 @@ SECTIONS: tuple[tuple[str, str, Callable[[Material], Iterator[Element]]], ...] =
     ("experts", "Experts", experts),
     ("optimizers", "Optimizers", optimizers),
     ("evidence", "Evidence", evidence),
+    ("methods", "Methods", methods),
     ("setup", "Data, settings, environment", setup),
 )
 """Anchor, title and function. A section without blocks is left out."""

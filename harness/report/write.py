@@ -1,4 +1,4 @@
-"""Writes the report folder: index.html, report.md, results.csv and the figures."""
+"""Writes the report folder: index.html, report.md, the figures, results.csv and results.tex."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from harness.analysis.study_results import StudyResults
 from harness.report.elements import FigureImage
 from harness.report.figures import FIGURES, draw_all
 from harness.report.html import write_html
+from harness.report.latex import results_tex
 from harness.report.markdown import write_markdown
 from harness.report.results_csv import write_results_csv
 from harness.report.sections import Material
@@ -27,8 +28,8 @@ def write_report(results: StudyResults, *, horizons: Sequence[StudyFolder] = ())
 
     Args:
         results: as `harness.analysis.study_analysis.analyse_study` gives them.
-        horizons: three or more studies of the same baseline at other lengths: with them the page
-            tells the speed-up in data without the bias of crossings inside one run.
+        horizons: studies of the same baseline at other lengths, which join the study's own: from
+            four lengths on the page tells the speed-up in data.
 
     Raises:
         UserError: `horizons` that are not lengths of one baseline
@@ -36,6 +37,8 @@ def write_report(results: StudyResults, *, horizons: Sequence[StudyFolder] = ())
     """
     material, target = gather(results, horizons=horizons), results.folder.report_folder
     write_results_csv(results)
+    if results.confirmation:
+        write_text(target / "results.tex", results_tex(results))
     for name in FIGURES:
         image = material.figures.get(name)
         if image is None:
@@ -56,5 +59,5 @@ def gather(
     return Material(
         study=results,
         figures=draw(results),
-        horizons=horizon_speedups(results, others) if others else (),
+        horizons=horizon_speedups(results, others),
     )

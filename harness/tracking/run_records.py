@@ -161,7 +161,7 @@ def trial_record(study: StudyResults, trial: TrialSnapshot) -> RunRecord:
     return RunRecord(
         role=role_of(trial),
         key=trial.key,
-        name=f"{trial.variant} seed {trial.seed}"
+        name=f"{trial.variant} {trial.planned.detail}"
         + (f" {trial.key[:6]} (tuning)" if trial.planned.phase == "tuning" else ""),
         parent=f"variant/{trial.variant}",
         params=_params({} if trial.spec is None else trial.spec.model_dump(mode="json")),
@@ -174,9 +174,15 @@ def trial_record(study: StudyResults, trial: TrialSnapshot) -> RunRecord:
 
 
 def role_of(trial: TrialSnapshot) -> str:
-    """A search trains one variant and seed many times; only the key tells its runs apart."""
-    role = f"trial/{trial.planned.phase}/{trial.variant}/{trial.seed}"
-    return f"{role}/{trial.key}" if trial.planned.phase == "tuning" else role
+    """What tells a trial from all others, and stays when a changed plan changes its key.
+
+    A search trains one variant and seed many times; only the key tells its runs apart.
+    """
+    planned = trial.planned
+    role = f"trial/{planned.phase}/{planned.variant}/{planned.seed}"
+    if planned.steps is not None:
+        role += f"/{planned.steps}"
+    return f"{role}/{trial.key}" if planned.phase == "tuning" else role
 
 
 def note(study: StudyResults, *, links: Mapping[str, str] | None = None) -> str:

@@ -45,6 +45,7 @@ ELSEWHERE = {
 
 # Less of the same work.
 SHORTER = {
+    "python docs/figures/simultaneous_intervals.py": "--studies 200 --output simultaneous.png",
     "python docs/figures/leakage.py": "--max-documents 60 --vocab-size 320",
 }
 

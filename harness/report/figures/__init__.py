@@ -7,11 +7,12 @@ from collections.abc import Callable
 from harness.analysis.study_results import StudyResults
 from harness.report.elements import FigureImage
 from harness.report.figures.canvas import Drawing, lay_out, png, style, svg
-from harness.report.figures.differences import forest, seed_strip
+from harness.report.figures.forest import forest
 from harness.report.figures.heatmap import heatmap
 from harness.report.figures.losses import difference_curves, difference_panels, loss_curves
 from harness.report.figures.measures import comparison, time_breakdown
 from harness.report.figures.router import router_load
+from harness.report.figures.seeds import seed_strip
 from harness.report.figures.sensitivity import sensitivity
 from harness.report.figures.tuning import tuning_curves
 

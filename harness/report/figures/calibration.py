@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from harness.analysis.calibration.calibrate import COMPARISONS, SEEDS, Calibration
-from harness.analysis.stats.calibration import Cell
+from harness.analysis.calibration.cells import Cell
 from harness.errors import UserError
 
 if TYPE_CHECKING:

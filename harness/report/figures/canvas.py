@@ -6,7 +6,9 @@ Matplotlib's object-oriented interface only: no pyplot, no window, no global fig
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+import re
+import statistics
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +18,10 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
+from matplotlib.textpath import TextPath
 
 from harness.analysis.study_results import StudyResults
+from harness.report.figures.theme import themed
 
 STYLE_FILE = Path(__file__).parents[1] / "style.mplstyle"
 WIDTH = 6.4
@@ -26,6 +30,10 @@ WIDTH = 6.4
 BASELINE_COLOUR = "#222222"
 MUTED_COLOUR = "#9a9a9a"
 MARKERS = ("s", "^", "D", "v", "P", "X")
+NAME_CHARACTERS = 34
+"""Longer names are broken."""
+SHOWN_SPANS = 6.0
+"""What lies further out than so many times the middle value is drawn at the border."""
 HIGHLIGHTED = 5
 """Of more variants than there are colours, so many are drawn in colour: the best ones."""
 
@@ -83,6 +91,40 @@ def rows_height(rows: int, *, each: float = 0.34, around: float = 1.1) -> float:
     return around + each * max(rows, 2)
 
 
+def name_rows(axes: Axes, names: Sequence[str]) -> None:
+    """Names on the left, the first one on top."""
+    axes.set_yticks(range(len(names)), [broken(name) for name in names])
+    axes.set_ylim(len(names) - 0.5, -0.5)
+    axes.grid(visible=False, axis="y")
+
+
+def broken(name: str, characters: int = NAME_CHARACTERS) -> str:
+    """A long name on several lines, broken behind its hyphens and underscores."""
+    lines = [""]
+    for part in re.findall(r"[^-_+]*[-_+]?", name.replace("\n", "")):
+        if lines[-1] and len(lines[-1]) + len(part) > characters:
+            lines.append("")
+        lines[-1] += part
+    return "\n".join(lines)
+
+
+def highest_shown(values: Sequence[float]) -> float | None:
+    """The highest loss that is drawn at its place: one bad run must not flatten all others."""
+    if not values:
+        return None
+    lowest = min(values)
+    limit = lowest + SHOWN_SPANS * (statistics.median(values) - lowest)
+    return max(value for value in values if value <= limit)
+
+
+def text_width(text: str, *, size: float) -> float:
+    """Inches of the longest line, at `size` points."""
+    lines = [line for line in text.split("\n") if line.strip()]
+    return (
+        max((TextPath((0, 0), line, size=size).get_extents().x1 for line in lines), default=0) / 72
+    )
+
+
 def lay_out(figure: Figure) -> None:
     """Places everything once; both ways of saving would do it again."""
     figure.draw_without_rendering()
@@ -98,20 +140,26 @@ def png(figure: Figure) -> bytes:
 
 
 def svg(figure: Figure) -> bytes:
+    """For the page: its colours follow the reader's setting."""
     buffer = io.BytesIO()
     canvas = FigureCanvasSVG(figure)
     canvas.print_svg(buffer, metadata={"Date": None, "Creator": None})  # type: ignore[no-untyped-call]
-    return buffer.getvalue()
+    return themed(buffer.getvalue())
 
 
 __all__ = [
+    "SHOWN_SPANS",
     "Appearance",
     "Drawing",
     "appearances",
+    "broken",
+    "highest_shown",
     "lay_out",
+    "name_rows",
     "new_axes",
     "png",
     "rows_height",
     "style",
     "svg",
+    "text_width",
 ]

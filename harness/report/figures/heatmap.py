@@ -12,8 +12,9 @@ from matplotlib.figure import Figure
 
 from harness.analysis.sensitivity import SensitivityGroup, best, sensitivity_groups
 from harness.analysis.study_results import StudyResults
-from harness.report.figures.canvas import BASELINE_COLOUR, WIDTH, Drawing
+from harness.report.figures.canvas import BASELINE_COLOUR, MUTED_COLOUR, WIDTH, Drawing
 from harness.report.figures.sensitivity import LOST_COLOUR, WIDE_RATIO
+from harness.report.figures.theme import DARK_ON_DATA, LIGHT_ON_DATA
 
 FEWEST_POINTS = 5
 """Points of a search that are worth a map."""
@@ -82,7 +83,7 @@ def _draw_cells(axes: Axes, group: SensitivityGroup, x: str, y: str) -> None:
         middle = np.nanmean([np.nanmin(values), np.nanmax(values)]) if lowest else 0.0
         for (row, column), value in np.ndenumerate(values):
             if math.isfinite(value):
-                colour = "white" if value < middle else BASELINE_COLOUR
+                colour = LIGHT_ON_DATA if value < middle else DARK_ON_DATA
                 text = f"{value:.3f}"
                 axes.text(column, row, text, ha="center", va="center", fontsize=7.5, color=colour)
     else:
@@ -104,8 +105,8 @@ def _draw_points(axes: Axes, group: SensitivityGroup, x: str, y: str) -> None:
         c=scores,
         vmax=limit if limit is not None and limit > min(scores) else None,
         s=38,
-        edgecolors="white",
-        linewidths=0.5,
+        edgecolors=MUTED_COLOUR,
+        linewidths=0.7,
     )
     axes.plot(
         [float(s.values[x]) for s in lost],

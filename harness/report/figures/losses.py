@@ -11,7 +11,15 @@ from matplotlib.figure import Figure
 
 from harness.analysis.learning_curves import Band, band, validation_loss
 from harness.analysis.study_results import StudyResults
-from harness.report.figures.canvas import WIDTH, Appearance, Drawing, appearances, new_axes
+from harness.report.figures.canvas import (
+    WIDTH,
+    Appearance,
+    Drawing,
+    appearances,
+    broken,
+    new_axes,
+)
+from harness.report.figures.coincidence import Share, about, shares
 from harness.runs.snapshot import TrialSnapshot
 
 EARLY = 0.1
@@ -21,6 +29,8 @@ FEW = 5
 """Curves whose legend fits inside the axes."""
 LONG_NAME = 16
 """Characters of a name of which three fit beside each other."""
+LONGEST_INSIDE = 26
+"""Characters of a name that leave the axes visible beside it, and of which two fit in a row."""
 PANEL_COLUMNS = 3
 
 
@@ -35,7 +45,7 @@ def loss_curves(study: StudyResults) -> Drawing | None:
     }
     if not curves:
         return None
-    _draw_bands(axes, curves, look, seeds=len(study.seeds))
+    found = _draw_bands(axes, curves, look, seeds=len(study.seeds))
     for trial in study.confirmation:
         if trial.state == "diverged":
             _draw_diverged(axes, trial, look[trial.variant])
@@ -46,7 +56,7 @@ def loss_curves(study: StudyResults) -> Drawing | None:
         figure=figure,
         caption=f"Mean over the seeds with {study.percent} t intervals. Diverged seeds are thin "
         "lines that end in a cross; they are not part of a mean. The first tenth of the run may "
-        f"lie above the picture.{_about_grey(look.values())}",
+        f"lie above the picture.{about(found)}{_about_grey(look.values())}",
     )
 
 
@@ -58,7 +68,7 @@ def difference_curves(study: StudyResults) -> Drawing | None:
     if not curves:
         return None
     axes.axhline(0.0, color=look[study.baseline].colour, linewidth=1.2)
-    _draw_bands(axes, curves, look, seeds=len(study.seeds), include=(0.0,))
+    found = _draw_bands(axes, curves, look, seeds=len(study.seeds), zero=study.baseline)
     axes.set_xlabel("optimizer steps")
     axes.set_ylabel(f"loss − loss of {study.baseline} (nats)")
     _legend(figure, axes, "variant (pairs of seeds)")
@@ -67,7 +77,7 @@ def difference_curves(study: StudyResults) -> Drawing | None:
         caption=f"Below the line the variant is ahead of {study.baseline} at equal steps. Mean of "
         f"the differences of equal seeds with {study.percent} t intervals. Only the end of the "
         "run, where the schedules have decayed, is the result."
-        f"{_about_grey(look.values())}",
+        f"{about(found)}{_about_grey(look.values())}",
     )
 
 
@@ -87,10 +97,11 @@ def difference_panels(study: StudyResults) -> Drawing | None:
         names = list(curves)[PANEL_COLUMNS * row : PANEL_COLUMNS * (row + 1)]
         for axes, variant in zip(line, names, strict=False):
             axes.axhline(0.0, color=look[study.baseline].colour, linewidth=1.0)
-            _draw_band(axes, curves[variant], look[variant], variant, muted=False)
+            _draw_band(axes, curves[variant], look[variant], variant)
             lost = curves[variant].seeds < len(study.seeds)
             of = f" ({curves[variant].seeds} of {len(study.seeds)})" if lost else ""
-            axes.set_title(variant + of, fontsize=8.5 if len(variant) <= LONG_NAME else 7)
+            title = broken(variant, LONG_NAME + 8) + of
+            axes.set_title(title, fontsize=8.5 if len(variant) <= LONG_NAME else 7)
             axes.tick_params(labelsize=8)
             axes.locator_params(nbins=4)
         _fit_vertical_axis(line[0], [curves[name] for name in names], include=(0.0,))
@@ -144,29 +155,51 @@ def _draw_bands(
     look: dict[str, Appearance],
     *,
     seeds: int,
-    include: tuple[float, ...] = (),
-) -> None:
-    """In colour what has a colour; the axis is fitted to that, the grey curves may leave it."""
+    zero: str | None = None,
+) -> dict[str, Share]:
+    """In colour what has a colour; the axis is fitted to that, the grey curves may leave it.
+
+    Args:
+        zero: whose curve is the line at zero, which is drawn already.
+    """
+    coloured = {variant: mean for variant, mean in curves.items() if not look[variant].muted}
+    _fit_vertical_axis(axes, (coloured or curves).values(), include=() if zero is None else (0.0,))
+    found = _shares(axes, coloured, zero=zero)
     for variant, mean in curves.items():
         label = f"{variant} ({mean.seeds} of {seeds})"
-        _draw_band(axes, mean, look[variant], label, muted=look[variant].muted)
-    coloured = [mean for variant, mean in curves.items() if not look[variant].muted]
+        if look[variant].muted:
+            _draw_muted(axes, mean, look[variant])
+        else:
+            _draw_band(axes, mean, look[variant], label, share=found[variant])
     if len(coloured) < len(curves):
         others = f"{len(curves) - len(coloured)} others"
-        axes.plot(
-            [],
-            [],
-            color=next(item.colour for item in look.values() if item.muted),
-            linewidth=0.9,
-            label=others,
-        )
-    _fit_vertical_axis(axes, coloured or list(curves.values()), include=include)
+        grey = next(item.colour for item in look.values() if item.muted)
+        axes.plot([], [], color=grey, linewidth=0.9, label=others)
+    return found
 
 
-def _draw_band(axes: Axes, mean: Band, look: Appearance, label: str, *, muted: bool) -> None:
-    if muted:
-        axes.plot(mean.steps, mean.mean, color=look.colour, linewidth=0.9, alpha=0.8, zorder=1)
-        return
+def _shares(axes: Axes, curves: dict[str, Band], *, zero: str | None) -> dict[str, Share]:
+    """Which curves lie on each other where they are far enough apart to be told by their height."""
+    late = {variant: [mean.mean[i] for i in _late(mean)] for variant, mean in curves.items()}
+    if zero is not None:
+        longest = max(map(len, late.values()), default=0)
+        late = {zero: [0.0] * longest, **late}
+    low, high = axes.get_ylim()
+    return shares(late, height=high - low)
+
+
+def _late(mean: Band) -> list[int]:
+    return [i for i, step in enumerate(mean.steps) if step >= EARLY * mean.steps[-1]]
+
+
+def _draw_muted(axes: Axes, mean: Band, look: Appearance) -> None:
+    axes.plot(mean.steps, mean.mean, color=look.colour, linewidth=0.9, alpha=0.8, zorder=1)
+
+
+def _draw_band(
+    axes: Axes, mean: Band, look: Appearance, label: str, *, share: Share | None = None
+) -> None:
+    share = share or Share()
     if mean.has_interval:
         axes.fill_between(
             mean.steps, mean.low, mean.high, color=look.colour, alpha=0.16, linewidth=0
@@ -175,10 +208,12 @@ def _draw_band(axes: Axes, mean: Band, look: Appearance, label: str, *, muted: b
         mean.steps,
         mean.mean,
         color=look.colour,
+        linestyle=share.line_style,
         marker=look.marker,
-        markevery=max(1, len(mean.steps) // 8),
+        markevery=share.markers(len(mean.steps)),
         label=label,
-        zorder=2.5,
+        # What has gaps lies above what has none.
+        zorder=2.5 + 0.01 * share.index,
     )
 
 
@@ -194,7 +229,7 @@ def _draw_diverged(axes: Axes, trial: TrialSnapshot, look: Appearance) -> None:
 def _fit_vertical_axis(axes: Axes, shown: Iterable[Band], include: tuple[float, ...] = ()) -> None:
     values = list(include)
     for mean in shown:
-        late = [i for i, step in enumerate(mean.steps) if step >= EARLY * mean.steps[-1]]
+        late = _late(mean)
         values += [mean.low[i] for i in late] + [mean.high[i] for i in late]
     low, high = min(values), max(values)
     pad = 0.06 * (high - low) or 0.01
@@ -210,7 +245,8 @@ def _about_grey(all_appearances: Iterable[Appearance]) -> str:
 def _legend(figure: Figure, axes: Axes, title: str) -> None:
     """Inside the axes while it is small, below them otherwise."""
     handles, labels = axes.get_legend_handles_labels()
-    if len(handles) <= FEW:
+    names = [label.split(" (")[0] for label in labels]
+    if _fits_inside(names):
         axes.legend(title=title)
     else:
         figure.legend(
@@ -218,16 +254,23 @@ def _legend(figure: Figure, axes: Axes, title: str) -> None:
             labels,
             title=title,
             loc="outside lower center",
-            ncols=_legend_columns(label.split(" (")[0] for label in labels),
+            ncols=_legend_columns(names),
         )
 
 
-def _legend_columns(names: Iterable[str]) -> int:
-    return 3 if max(map(len, names)) <= LONG_NAME else 2
+def _fits_inside(names: Sequence[str]) -> bool:
+    return len(names) <= FEW and all(len(name) <= LONGEST_INSIDE for name in names)
+
+
+def _legend_columns(names: Sequence[str]) -> int:
+    longest = max(map(len, names))
+    return 3 if longest <= LONG_NAME else 2 if longest <= LONGEST_INSIDE else 1
 
 
 def _legend_height(look: dict[str, Appearance]) -> float:
     """Inches that a legend below the axes takes."""
     named = [variant for variant, own in look.items() if not own.muted]
-    entries = len(named) + (len(named) < len(look))
-    return 0.0 if entries <= FEW else 0.3 + 0.19 * math.ceil(entries / _legend_columns(named))
+    names = [*named, *["others"] * (len(named) < len(look))]
+    if _fits_inside(names):
+        return 0.0
+    return 0.3 + 0.19 * math.ceil(len(names) / _legend_columns(named))

@@ -11,8 +11,20 @@ from matplotlib.ticker import PercentFormatter
 
 from harness.analysis.measures import MEASURES, Measure, estimate, shown_values
 from harness.analysis.study_results import StudyResults, mean_of
-from harness.report.figures.canvas import WIDTH, Drawing, appearances, new_axes, rows_height
+from harness.report.figures.canvas import (
+    WIDTH,
+    Drawing,
+    appearances,
+    broken,
+    name_rows,
+    new_axes,
+    rows_height,
+    text_width,
+)
 from harness.runs.snapshot import TrialSnapshot
+
+PANEL_WIDTH = 2.3
+"""Inches that the longest title needs."""
 
 
 def comparison(study: StudyResults) -> Drawing | None:
@@ -24,7 +36,9 @@ def comparison(study: StudyResults) -> Drawing | None:
     if not variants:
         return None
     look = appearances(study)
-    figure = Figure(figsize=(WIDTH, 2 * rows_height(len(variants), each=0.3, around=0.75)))
+    names = max(text_width(broken(variant), size=10) for variant in variants)
+    width = max(WIDTH, names + 2 * PANEL_WIDTH)
+    figure = Figure(figsize=(width, 2 * rows_height(len(variants), each=0.3, around=0.75)))
     FigureCanvasAgg(figure)
     panels = figure.subplots(2, 2, sharey=True)
     for axes, measure in zip(panels.flat, MEASURES, strict=True):
@@ -34,9 +48,7 @@ def comparison(study: StudyResults) -> Drawing | None:
         axes.locator_params(axis="x", nbins=5)
         if measure.name == "accuracy":
             axes.xaxis.set_major_formatter(PercentFormatter(1.0))
-        axes.set_yticks(range(len(variants)), variants)
-        axes.set_ylim(len(variants) - 0.5, -0.5)
-        axes.grid(visible=False, axis="y")
+        name_rows(axes, variants)
     return Drawing(
         figure=figure,
         caption=f"Mean over the seeds with {study.percent} t intervals; small dots are seeds. A "
@@ -91,9 +103,7 @@ def time_breakdown(study: StudyResults) -> Drawing | None:
             label=label,
         )
         begin = [start + width for start, width in zip(begin, widths, strict=True)]
-    axes.set_yticks(range(len(variants)), variants)
-    axes.set_ylim(len(variants) - 0.5, -0.5)
-    axes.grid(visible=False, axis="y")
+    name_rows(axes, variants)
     axes.set_xlabel("seconds of one trial")
     axes.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=3)
     return Drawing(

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from harness.analysis.study_results import StudyResults
-from harness.report.figures.canvas import WIDTH, Drawing
+from harness.report.figures.canvas import WIDTH, Drawing, broken
 from harness.report.figures.losses import LONG_NAME
 
 
@@ -56,7 +56,7 @@ def router_load(study: StudyResults) -> Drawing | None:
         mesh = axes.pcolormesh(
             load * experts, vmin=0.0, vmax=max(highest, 1.5), edgecolors="white", linewidth=0.4
         )
-        axes.set_title(variant)
+        axes.set_title(broken(variant, LONG_NAME + 8))
         axes.grid(visible=False)
         axes.set_yticks(np.arange(layers) + 0.5, range(layers))
         stride = max(1, experts // 8)

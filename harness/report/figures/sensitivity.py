@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import statistics
 from collections.abc import Iterator, Sequence
 
 from matplotlib.axes import Axes
@@ -22,6 +21,7 @@ from harness.report.figures.canvas import (
     MUTED_COLOUR,
     WIDTH,
     Drawing,
+    highest_shown,
 )
 from harness.study.dotted import write_value
 
@@ -32,8 +32,6 @@ WIDE_RATIO = 3.0
 """Rates that span more than this factor stand on a logarithmic axis."""
 FEW_TICKS = 5
 """Tried values that have room as labels of an axis."""
-SHOWN_SPANS = 6.0
-"""Losses above the best by more than so many times (median - best) are triangles at the top."""
 
 
 def sensitivity(study: StudyResults) -> Drawing | None:
@@ -84,7 +82,7 @@ def _rates(group: SensitivityGroup) -> Iterator[str]:
 def _draw_panel(axes: Axes, group: SensitivityGroup, name: str) -> None:
     lines = group.lines(name)
     drawn = list(group.settings) if group.searched else [s for line in lines for s in line]
-    top = _top([s.score for s in drawn if s.score is not None])
+    top = highest_shown([s.score for s in drawn if s.score is not None])
     _draw_lines(axes, group, name)
     if group.searched:
         _draw_search(axes, group, name)
@@ -123,15 +121,6 @@ def _scale(axes: Axes, values: Sequence[float]) -> None:
         axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 3.0)))
         axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
         axes.set_xticks([], minor=True)
-
-
-def _top(scores: Sequence[float]) -> float | None:
-    """The highest loss that is drawn at its place: one bad run must not flatten all others."""
-    if not scores:
-        return None
-    lowest = min(scores)
-    limit = lowest + SHOWN_SPANS * (statistics.median(scores) - lowest)
-    return max(score for score in scores if score <= limit)
 
 
 def _marker_at_top(setting: TriedSettings, top: float | None) -> str | None:

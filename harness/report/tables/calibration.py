@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from harness.analysis.calibration.calibrate import SEEDS, Calibration
-from harness.analysis.stats.calibration import Cell
+from harness.analysis.calibration.cells import Cell
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from harness.analysis.results import Comparison
 from harness.analysis.study_results import StudyResults
 from harness.report import numbers
 from harness.report.elements import Table, left, right, table, wide
@@ -11,44 +12,46 @@ def statistics_table(study: StudyResults) -> Table | None:
     """How each difference was tested, and every number behind its verdict."""
     if not study.comparisons:
         return None
-    rows = []
-    for comparison in study.comparisons:
-        together, effects = comparison.simultaneous_interval, comparison.effects
-        equivalence = comparison.equivalence
-        rows.append(
-            (
-                comparison.variant,
-                comparison.test,
-                str(comparison.n),
-                numbers.interval(together, signed=True),
-                numbers.probability(comparison.p),
-                numbers.probability(comparison.p_holm),
-                numbers.probability(comparison.block_dunnett_p),
-                numbers.probability(comparison.exact_p),
-                numbers.probability(comparison.minimum_exact_p),
-                numbers.probability(equivalence.p if equivalence else None),
-                numbers.probability(comparison.divergence_p),
-                numbers.decimal(effects.d_z),
-                numbers.decimal(effects.hedges_g_av),
-                numbers.decimal(effects.a12),
-                numbers.count(comparison.seeds_to_settle),
-            )
-        )
     columns = [
         *left("variant", "test"),
-        *right("n", "simultaneous interval", "p", "adjusted p", "Dunnett p"),
-        *right("exact p", "smallest exact p", "equivalence p", "divergence p"),
+        *right("n", "interval", "p alone", "adjusted p", "equivalence p", "margin p"),
+        *right("exact p", "smallest exact p", "Dunnett p", "divergence p"),
         *right("d_z", "Hedges g", "A12", "seeds to settle"),
     ]
+    rows = [_tested(comparison) for comparison in study.comparisons]
     return table("Tests", columns, rows, note=TESTS_NOTE)
 
 
+def _tested(comparison: Comparison) -> tuple[str, ...]:
+    effects = comparison.effects
+    return (
+        comparison.variant,
+        comparison.test,
+        str(comparison.n),
+        numbers.interval(comparison.interval),
+        numbers.probability(comparison.p),
+        numbers.probability(comparison.adjusted_p),
+        numbers.probability(comparison.equivalence_p),
+        numbers.probability(comparison.margin_p),
+        numbers.exact_probability(comparison.exact_p),
+        numbers.exact_probability(comparison.minimum_exact_p),
+        numbers.probability(comparison.block_dunnett_p),
+        numbers.probability(comparison.divergence_p),
+        numbers.decimal(effects.d_z),
+        numbers.decimal(effects.hedges_g_av),
+        numbers.decimal(effects.a12),
+        numbers.count(comparison.seeds_to_settle),
+    )
+
+
 TESTS_NOTE = (
-    "The verdict reads the adjusted p (Holm) and the equivalence p (two one-sided tests within the "
-    "margin). Simultaneous intervals hold together (Bonferroni). Dunnett p: the secondary test "
-    "over paired blocks. Exact p: sign flips or relabelling, which assume no distribution; beside "
-    "it the smallest value that so many seeds can give. Divergence p compares the rates of "
-    "divergence. d_z: mean over standard deviation of the differences. Hedges g: difference in "
+    "Verdicts are read from the interval. The intervals of all comparisons hold together, over all "
+    "looks if there are any. The adjusted p is below alpha exactly where the interval leaves out "
+    "0, the equivalence p where it lies within the margin, the margin p where it lies beyond. The "
+    "p alone is what the test would say without the other comparisons. Exact p: sign flips or "
+    "relabelling, which assume no distribution; beside it the smallest value that so many seeds "
+    "can give. Dunnett p: the secondary test over paired blocks. Divergence p compares the rates "
+    "of divergence. d_z: mean over standard deviation of the differences. Hedges g: difference in "
     "standard deviations of a single run. A12: how often a run of the variant beats one of the "
     "baseline. Seeds to settle: an estimate for verdicts that are still inconclusive."
 )
@@ -100,7 +103,7 @@ def certificate(study: StudyResults) -> Table:
         columns,
         rows,
         note="SHA-256 of all initial parameters, and of the data, the evaluation windows and the "
-        "planned sequence of batches. A paired test is used only where these agree.",
+        "planned sequence of batches. Seeds are compared in pairs only where these agree.",
     )
 
 

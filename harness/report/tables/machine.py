@@ -24,7 +24,7 @@ def speed(study: StudyResults) -> Table:
             (
                 variant,
                 numbers.duration(median_of([trial.step_time_s for trial in trials])),
-                numbers.count(median_tokens_per_s(trials)),
+                numbers.rate(median_tokens_per_s(trials)),
                 numbers.duration(median(trials, "train_time_s")),
                 numbers.duration(median(trials, "evaluation_time_s")),
                 numbers.duration(median(trials, "startup_time_s")),
@@ -48,32 +48,54 @@ def speed(study: StudyResults) -> Table:
     )
 
 
+COUNTERS = {
+    "optimizer_steps": "optimizer steps",
+    "skipped_steps": "skipped steps",
+    "newton_schulz_steps": "Newton-Schulz steps",
+    "newton_schulz_calls": "Newton-Schulz calls",
+    "bytes_sent": "sent",
+    "bytes_sent_per_element": "bytes sent per element and step",
+    "bytes_floor": "least to send",
+    "bytes_floor_per_element": "least bytes per element and step",
+}
+"""What the optimizers' counters are called, in the order of the columns."""
+SIZES = ("bytes_sent", "bytes_floor")
+"""Counters in bytes."""
+
+
 def counters(study: StudyResults) -> Table | None:
     """The optimizers' own counters at the end, mean over seeds."""
     finals = {
         variant: [t.last.counters for t in study.of(variant) if t.completed and t.last is not None]
         for variant in study.ranked()
     }
-    names = sorted({name for seeds in finals.values() for seed in seeds for name in seed})
-    if not names:
+    counted = {name for seeds in finals.values() for seed in seeds for name in seed}
+    if not counted:
         return None
+    names = [*(name for name in COUNTERS if name in counted), *sorted(counted - set(COUNTERS))]
     rows = [
-        (
-            variant,
-            *(
-                numbers.quantity(statistics.fmean(values) if values else None)
-                for name in names
-                if (values := [seed[name] for seed in seeds if name in seed]) is not None
-            ),
-        )
+        (variant, *(_count(name, [seed[name] for seed in seeds if name in seed]) for name in names))
         for variant, seeds in finals.items()
     ]
     return table(
         "Counters of the optimizer",
-        [*left("variant"), *right(*names)],
+        [*left("variant"), *right(*(counter_name(name) for name in names))],
         rows,
-        note="At the last step, mean over the completed seeds.",
+        note="At the last step, mean over the completed seeds. Calls and bytes are those of one "
+        "worker.",
     )
+
+
+def counter_name(name: str) -> str:
+    """In words; a counter of an optimizer that somebody added is read as it is written."""
+    return COUNTERS.get(name, name.replace("_", " "))
+
+
+def _count(name: str, values: list[float]) -> str:
+    mean = statistics.fmean(values) if values else None
+    if name in SIZES and mean:
+        return numbers.bytes_(mean)
+    return numbers.quantity(mean)
 
 
 def dead_experts(study: StudyResults) -> Table | None:

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 from harness.analysis.horizon_speedup import HorizonSpeedup
 from harness.analysis.measures import MEASURES, Estimate, Measure, change, estimate
 from harness.analysis.speedup import Speedup, hardware, speedups
+from harness.analysis.stats.between_lengths import SpeedupBetween
+from harness.analysis.stats.data_efficiency import DataEfficiency
 from harness.analysis.stats.speedup import TargetSpeedup
 from harness.analysis.study_results import StudyResults
 from harness.report import numbers
@@ -79,8 +81,60 @@ def write_change(found: Estimate | None) -> str:
     return f"{numbers.change(found.mean)} [{ends}]"
 
 
+def data_efficiency(study: StudyResults, found: Sequence[HorizonSpeedup]) -> Table:
+    """The speed-up to quote: in data, from several lengths of the baseline."""
+    return table(
+        "Speed-up in data",
+        [*left("variant"), *right("speed-up", "misfit (nats)"), wide("remark")],
+        [_efficiency_row(study, item) for item in found],
+        note=_efficiency_note(study, found[0].lengths),
+    )
+
+
+def _efficiency_row(study: StudyResults, item: HorizonSpeedup) -> tuple[str, ...]:
+    result = item.result
+    if result is None:
+        return (item.variant, numbers.MISSING, numbers.MISSING, item.why_not or "")
+    misfit = numbers.MISSING
+    if isinstance(result, DataEfficiency):
+        misfit = f"{result.law.residual:.4f}"
+    remarks = [_how_it_was_read(study.baseline, result), result.note or ""]
+    return (item.variant, write_efficiency(result), misfit, "; ".join(filter(None, remarks)))
+
+
+def _how_it_was_read(baseline: str, result: DataEfficiency | SpeedupBetween) -> str:
+    if isinstance(result, SpeedupBetween):
+        outside = "" if result.speedup else f", and its loss lies outside those of {baseline}"
+        return f"no law fits: read between the lengths{outside}"
+    if result.speedup is None:
+        return f"its loss lies below what any amount of data would bring {baseline} to"
+    return f"beyond the longest {baseline}: extrapolated" if result.extrapolated else ""
+
+
+def write_efficiency(found: DataEfficiency | SpeedupBetween) -> str:
+    """`1.34 [1.20, 1.51]`, or with what is left of it: `1.34, at least 1.20`, `at least 1.20`."""
+    low, high = (None if end is None else f"{end:.2f}" for end in (found.low, found.high))
+    speedup = None if found.speedup is None else f"{found.speedup:.2f}"
+    if speedup and low and high:
+        return f"{speedup} [{low}, {high}]"
+    bound = f"at least {low}" if low else f"at most {high}" if high else None
+    return ", ".join(part for part in (speedup, bound) if part) or numbers.MISSING
+
+
+def _efficiency_note(study: StudyResults, lengths: Sequence[int]) -> str:
+    base, steps = study.baseline, study.settings.training.steps
+    *first, last = map(str, lengths)
+    return (
+        f"How many times as much data {base} needs for the same final loss, from its own law, "
+        f"loss = a tokens^−b + c, through the ends of whole schedules of {', '.join(first)} and "
+        f"{last} steps; misfit is what the law leaves unexplained. Intervals, by a t test over "
+        f"seeds, hold at {study.percent_together}. Every length has the settings of {steps} steps: "
+        f"with settings of its own {base} might be a little better there."
+    )
+
+
 def speedup(study: StudyResults, *, target: float | None = None) -> Iterator[Table | Paragraph]:
-    """Steps, tokens and time to the baseline's final loss, or to a target fixed in advance."""
+    """When each variant first saw the baseline's final loss, or a target fixed in advance."""
     found = speedups(study, target=target)
     if not found:
         return
@@ -88,10 +142,10 @@ def speedup(study: StudyResults, *, target: float | None = None) -> Iterator[Tab
         yield Paragraph(text=f"No run of any variant reached a loss of {target:g}.", tone="note")
         return
     goal = f"the final loss of {study.baseline}" if target is None else f"a loss of {target:g}"
-    columns = [*left("variant"), *right("speed-up in steps and tokens", "in training time")]
+    columns = [*left("variant"), *right("ratio in steps and tokens", "in training time")]
     columns += [*right("arrived", "median steps", "median tokens"), wide("remark")]
     yield table(
-        f"Speed-up to {goal}",
+        f"When {goal} was first seen",
         columns,
         [_speedup_row(item) for item in found],
         note=_speedup_note(study, target=target),
@@ -110,31 +164,6 @@ def _speedup_row(item: Speedup) -> tuple[str, ...]:
         numbers.count(item.median_steps),
         numbers.count(item.median_tokens),
         f"{late} of its seeds never arrived" if late else "",
-    )
-
-
-def data_efficiency(study: StudyResults, found: Sequence[HorizonSpeedup]) -> Table:
-    """The speed-up in data, from several lengths of the baseline."""
-    rows = []
-    for item in found:
-        result = item.result
-        if result is None or result.speedup is None:
-            below = "it lies below what any amount of data would reach" if result else ""
-            rows.append((item.variant, numbers.MISSING, numbers.MISSING, item.why_not or below))
-            continue
-        ends = (result.low, result.high)
-        interval = "" if None in ends else f" [{result.low:.2f}, {result.high:.2f}]"
-        remark = f"beyond the longest {study.baseline}: extrapolated" if result.extrapolated else ""
-        misfit = f"{result.law.residual:.4f}"
-        rows.append((item.variant, f"{result.speedup:.2f}{interval}", misfit, remark))
-    return table(
-        "Speed-up in data",
-        [*left("variant"), *right("speed-up", "misfit (nats)"), wide("remark")],
-        rows,
-        note=f"How many times as much data {study.baseline} needs for the same final loss, from "
-        "its own law, loss = a tokens^−b + c, through fully decayed runs of several lengths, with "
-        f"its {study.percent} interval (jackknife over seeds). This estimate is not biased by the "
-        "schedule; prefer it to the crossings below.",
     )
 
 
@@ -162,11 +191,11 @@ def _speedup_note(study: StudyResults, *, target: float | None) -> str:
     else:
         goal = f"The target of {target:g} was fixed in advance. "
     return (
-        f"{goal}A ratio of 1.2 means that {base} needs 1.2 times as much as the variant: geometric "
-        f"mean over the seeds with its {study.percent} t interval. A run that never arrives "
-        "counts with its whole budget, so that only a one-sided confidence bound is left: at most, "
-        "at least. Time is steps times the steady-state time of a step, on "
-        f"{hardware(study)}. Caution: a crossing inside one run is biased. While the learning rate "
-        "decays the loss falls faster than from one finished run to a longer one, which pulls the "
-        "ratio towards 1. An unbiased estimate needs the baseline at four or more lengths of a run."
+        "Not to be quoted as a speed-up: this says when a loss was first seen inside one schedule, "
+        "where the learning rate decides how fast the loss falls, and is biased in a direction "
+        f"that depends on the schedule. {goal}A ratio of 1.2 means that {base} first saw it after "
+        "1.2 times as much as the variant: geometric mean over the seeds, with t intervals that "
+        f"hold at {study.percent_together}. A run that never arrives counts with its whole budget, "
+        "so that only a one-sided confidence bound is left: at most, at least. Time is steps times "
+        f"the steady-state time of a step, on {hardware(study)}."
     )

@@ -2,47 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-from harness.analysis.measures import MEASURES, change, perplexity
+from harness.analysis.measures import MEASURES, change, estimate
+from harness.analysis.results import Comparison
 from harness.analysis.shrinkage import not_tuned
 from harness.analysis.study_results import StudyResults, mean_of
+from harness.analysis.wording import decimals_for, interval_decimals
 from harness.report import numbers
-from harness.report.elements import Table, left, right, table, wide
+from harness.report.elements import Table, left, right, table, whole, wide
+from harness.report.verdict_words import marked_p
 from harness.runs.snapshot import TrialSnapshot
 from harness.training.records import OUTCOMES
 
 OUTCOME_WORDS = {"out_of_memory": "out of memory"}
+LOSS, PERPLEXITY, ACCURACY, TRAINING_TIME = MEASURES
 
 
 def results(study: StudyResults) -> Table:
     """Rank, verdict, loss, the difference from the baseline, and what else a reader compares."""
-    rows = []
-    for rank, variant in enumerate(study.ranked(), start=1):
-        trials = study.of(variant)
-        difference, interval, adjusted_p, verdict = _difference_cells(study, variant)
-        shift = change(study, variant, MEASURES[0])
-        rows.append(
-            (
-                str(rank),
-                variant,
-                verdict,
-                *_loss_cells(study, variant),
-                difference,
-                interval,
-                numbers.change(shift.mean if shift else None),
-                adjusted_p,
-                _perplexity(study, variant),
-                numbers.percent(_mean_without_losses(study, variant, _accuracy), digits=2),
-                numbers.duration(_mean_without_losses(study, variant, _train_time)),
-                outcomes_in_words(trials),
-            )
+    places = loss_places(study)
+    rows = [
+        (
+            str(rank),
+            variant,
+            verdict_words(study, variant),
+            loss_cell(study, variant, places=places),
+            *_difference_cells(study.comparison(variant)),
+            _change(study, variant),
+            *_p_cells(study.comparison(variant)),
+            _perplexity(study, variant),
+            _accuracy(study, variant),
+            _training_time(study, variant),
+            outcomes_in_words(study.of(variant)),
         )
+        for rank, variant in enumerate(study.ranked(), start=1)
+    ]
     columns = [
         *right("rank"),
-        *left("variant", "verdict"),
-        *right("loss", "interval", f"loss − {study.baseline}", "interval"),
-        *right("change", "adjusted p"),
+        *left("variant"),
+        whole("verdict"),
+        *right("loss", f"loss − {study.baseline}", "interval", "change"),
+        *right("adjusted p", "exact p"),
         *right("perplexity", "accuracy", "training time"),
         *left("completed"),
     ]
@@ -52,23 +51,16 @@ def results(study: StudyResults) -> Table:
     return table("Variants, best first", columns, rows, strong_rows=strong, note=_note(study))
 
 
-def _mean_without_losses(
-    study: StudyResults, variant: str, value: Callable[[TrialSnapshot], float | None]
-) -> float | None:
-    """Mean over the analysed seeds; None if one of them did not complete."""
-    seeds = summary.seeds if (summary := study.summary(variant)) else study.seeds
-    trials = [t for t in study.of(variant) if t.seed in seeds and t.outcome is not None]
-    return mean_of(trials, value) if all(trial.completed for trial in trials) else None
-
-
 def _note(study: StudyResults) -> str:
     note = (
-        "Loss: mean of the seeds' final validation losses in nats, with its t interval. A variant "
-        "that lost a seed has no mean: its median stands there, lost seeds counted as the worst. "
-        "The difference from the baseline has an interval of its own, narrower where seeds are "
-        "paired; the change is the same in percent of the baseline. The p is adjusted for the "
-        "number of comparisons (Holm). Perplexity is exp(loss). Training time leaves out start-up "
-        "and evaluation."
+        "Loss: mean of the seeds' final validation losses in nats. A variant that lost a seed has "
+        "no mean: its median stands there, lost seeds counted as the worst. The interval is that "
+        f"of the difference from {study.baseline}, the one that its verdict is read from; the "
+        "intervals of all variants hold together. The change is the difference in percent of "
+        f"{study.baseline}. The adjusted p belongs to what the verdict claims: a difference, one "
+        "within the margin (equivalent) or one beyond it (by the margin). The exact p assumes no "
+        "distribution and is that of this comparison alone. Perplexity is exp(loss). Training time "
+        "leaves out start-up and evaluation."
     )
     twins = {frozenset({v, *study.twins(v)}) for v in study.variants if study.twins(v)}
     for group in sorted(sorted(group) for group in twins):
@@ -76,54 +68,95 @@ def _note(study: StudyResults) -> str:
     return note
 
 
-def _loss_cells(study: StudyResults, variant: str) -> tuple[str, str]:
-    """Mean and interval as analysed; before there is an analysis, the mean of what is there."""
+def verdict_words(study: StudyResults, variant: str) -> str:
+    """`better`, `baseline`, and whether its search was wide enough."""
+    comparison = study.comparison(variant)
+    if variant != study.baseline and comparison is None:
+        return numbers.MISSING
+    word = "baseline" if comparison is None else comparison.verdict
+    return f"{word}, not tuned" if not_tuned(study, variant) else word
+
+
+def loss_places(study: StudyResults) -> int:
+    """Decimals of every loss of a table: those that the least noisy number in it supports."""
+    intervals = [comparison.interval for comparison in study.comparisons]
+    if study.analysis is not None:
+        intervals += [summary.interval for summary in study.analysis.variants]
+    widths = [found.high - found.low for found in intervals if found is not None]
+    return decimals_for(min((width for width in widths if width > 0.0), default=0.0) / 2.0)
+
+
+def loss_cell(study: StudyResults, variant: str, *, places: int) -> str:
+    """The mean as analysed; before there is an analysis, the mean of what is there."""
     summary = study.summary(variant)
+    if summary is not None and summary.mean is not None:
+        return numbers.loss(summary.mean, places=places)
     if summary is not None:
-        if summary.mean is None:
-            median = summary.median
-            return (numbers.MISSING if median is None else f"median {median:.4f}"), numbers.MISSING
-        if summary.interval is None:
-            return numbers.loss(summary.mean), "no spread"
-        return numbers.loss(summary.mean), numbers.interval(summary.interval)
+        median = summary.median
+        return numbers.MISSING if median is None else f"median {median:.{places}f}"
     trials = [trial for trial in study.of(variant) if trial.outcome is not None]
     if not trials or not all(trial.completed for trial in trials):
+        return numbers.MISSING
+    return numbers.loss(mean_of(trials, lambda trial: trial.loss), places=places)
+
+
+def _difference_cells(comparison: Comparison | None) -> tuple[str, str]:
+    if comparison is None:
         return numbers.MISSING, numbers.MISSING
-    return numbers.loss(mean_of(trials, lambda trial: trial.loss)), numbers.MISSING
+    places = interval_decimals(comparison.interval)
+    return (
+        numbers.difference(comparison.mean_difference, places=places),
+        numbers.interval(comparison.interval),
+    )
+
+
+def _p_cells(comparison: Comparison | None) -> tuple[str, str]:
+    if comparison is None:
+        return numbers.MISSING, numbers.MISSING
+    return marked_p(comparison), numbers.exact_probability(comparison.exact_p)
+
+
+def _change(study: StudyResults, variant: str) -> str:
+    found = change(study, variant, LOSS)
+    if found is None:
+        return numbers.MISSING
+    noise = None if found.high is None else 100 * (found.high - found.mean)
+    return numbers.change(found.mean, digits=numbers.decimals(noise, fallback=2))
 
 
 def _perplexity(study: StudyResults, variant: str) -> str:
     """Of the mean loss, so that it says the same as the mean loss does."""
-    mean = _mean_without_losses(study, variant, lambda trial: trial.loss)
-    return numbers.MISSING if mean is None else numbers.decimal(perplexity(mean))
+    found = estimate(study, variant, PERPLEXITY)
+    if found is None:
+        return numbers.MISSING
+    noise = None if found.high is None else found.high - found.mean
+    return numbers.decimal(found.mean, digits=numbers.decimals(noise, fallback=2))
 
 
-def _difference_cells(study: StudyResults, variant: str) -> tuple[str, str, str, str]:
-    """Difference, its interval, adjusted p and verdict."""
-    if variant == study.baseline:
-        word = "baseline, not tuned" if not_tuned(study, variant) else "baseline"
-        return numbers.MISSING, numbers.MISSING, numbers.MISSING, word
-    comparison = study.comparison(variant)
-    if comparison is None:
-        return (numbers.MISSING,) * 4
-    return (
-        numbers.difference(comparison.mean_difference),
-        numbers.interval(comparison.interval, signed=True),
-        numbers.probability(comparison.p_holm),
-        comparison.verdict + (", not tuned" if not_tuned(study, variant) else ""),
-    )
+def _accuracy(study: StudyResults, variant: str) -> str:
+    found = estimate(study, variant, ACCURACY)
+    if found is None:
+        return numbers.MISSING
+    noise = None if found.high is None else 100 * (found.high - found.mean)
+    return numbers.percent(found.mean, digits=numbers.decimals(noise, fallback=2))
+
+
+def _training_time(study: StudyResults, variant: str) -> str:
+    found = estimate(study, variant, TRAINING_TIME)
+    return numbers.duration(None if found is None else found.mean)
 
 
 def targets(study: StudyResults) -> Table | None:
     """Each variant's mean against the target that was fixed in advance."""
+    places = loss_places(study)
     rows = [
         (
             item.variant,
             "yes" if item.below else "not shown",
-            numbers.loss(item.mean),
-            numbers.loss(item.upper_bound),
+            numbers.loss(item.mean, places=places),
+            numbers.loss(item.upper_bound, places=places),
             str(item.n),
-            numbers.probability(item.p_holm),
+            numbers.probability(item.adjusted_p),
         )
         for item in study.targets
     ]
@@ -133,7 +166,8 @@ def targets(study: StudyResults) -> Table | None:
         f"Below the target of {study.targets[0].target:g}?",
         [*left("variant", "below"), *right("loss", "upper bound", "n", "adjusted p")],
         rows,
-        note="One-sided t test of the mean; the upper bound is that of this variant alone.",
+        note="One-sided t test of the mean, adjusted for the number of variants; the upper bounds "
+        "of all variants hold together, and below means that the bound is.",
     )
 
 
@@ -180,11 +214,3 @@ def outcomes_in_words(trials: tuple[TrialSnapshot, ...]) -> str:
     text = f"{counts.pop('completed')} of {len(trials)}"
     others = [f"{n} {OUTCOME_WORDS.get(word, word)}" for word, n in counts.items() if n]
     return ", ".join([text, *others])
-
-
-def _accuracy(trial: TrialSnapshot) -> float | None:
-    return trial.outcome.validation_accuracy if trial.outcome else None
-
-
-def _train_time(trial: TrialSnapshot) -> float | None:
-    return trial.last.train_time_s if trial.last else None

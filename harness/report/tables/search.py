@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from harness.analysis.shrinkage import not_tuned, shrinkages
@@ -12,6 +12,8 @@ from harness.report.elements import Table, left, right, table, wide
 from harness.report.tables.results import OUTCOME_WORDS
 from harness.runs.snapshot import TrialSnapshot
 from harness.study.dotted import write_value
+from harness.study.plan import Phase
+from harness.training.records import Outcome
 
 
 def chosen(study: StudyResults) -> Table | None:
@@ -26,6 +28,7 @@ def chosen(study: StudyResults) -> Table | None:
             continue
         reason = not_tuned(study, variant)
         measured = None if own is None else own.shrinkage
+        remarks = (reason, *((own.why_not, own.basis) if own else ()))
         rows.append(
             (
                 variant,
@@ -34,13 +37,14 @@ def chosen(study: StudyResults) -> Table | None:
                 numbers.loss(own.tuning_score if own else None),
                 numbers.loss(own.confirmation_mean if own else None),
                 numbers.difference(measured),
-                reason or (own.why_not if own and own.why_not else ""),
+                numbers.interval(own.interval if own else None),
+                "; ".join(filter(None, remarks)),
             )
         )
     columns = [
         *left("variant", "tuned"),
         wide("chosen"),
-        *right("tuning loss", "confirmation loss", "shrinkage"),
+        *right("tuning loss", "confirmation loss", "shrinkage", "interval"),
         wide("remark"),
     ]
     return table("Chosen by the search", columns, rows, note=CHOSEN_NOTE)
@@ -57,7 +61,7 @@ CHOSEN_NOTE = (
 
 def ledger(study: StudyResults) -> Table | None:
     """What each variant was given, failures included, in the search and in the confirmation."""
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for variant in study.ranked():
         if study.search is not None and variant in study.search.variants:
             spent = study.search.variants[variant].ledger
@@ -74,28 +78,35 @@ def ledger(study: StudyResults) -> Table | None:
                     numbers.duration(3600 * spent.hours),
                 )
             )
-        ended = [trial.outcome for trial in study.of(variant) if trial.outcome is not None]
-        if ended:
-            rows.append(
-                (
-                    variant,
-                    "confirmation",
-                    "1",
-                    str(len(ended)),
-                    str(sum(outcome.outcome == "completed" for outcome in ended)),
-                    str(sum(outcome.outcome != "completed" for outcome in ended)),
-                    numbers.count(sum(outcome.tokens for outcome in ended)),
-                    numbers.duration(sum(outcome.wall_time_s or 0.0 for outcome in ended)),
-                )
-            )
+        for phase in MEASURING:
+            ended = [t.outcome for t in study.of(variant, phase) if t.outcome is not None]
+            if ended:
+                rows.append((variant, *_spent(phase, ended)))
     columns = [*left("variant", "phase"), *right("configurations", "training runs", "completed")]
     columns += right("without a result", "tokens", "time")
     return table("Ledger", columns, rows, note=LEDGER_NOTE) if rows else None
 
 
+MEASURING: tuple[Phase, ...] = ("confirmation", "horizon")
+
+
+def _spent(phase: Phase, ended: Sequence[Outcome]) -> tuple[str, ...]:
+    completed = sum(outcome.outcome == "completed" for outcome in ended)
+    return (
+        phase,
+        "1",
+        str(len(ended)),
+        str(completed),
+        str(len(ended) - completed),
+        numbers.count(sum(outcome.tokens for outcome in ended)),
+        numbers.duration(sum(outcome.wall_time_s or 0.0 for outcome in ended)),
+    )
+
+
 LEDGER_NOTE = (
     "What each variant was given; the budget of a search counts what diverged, failed or was "
-    "stopped. Time is that of the training runs from start to end, added up."
+    "stopped. A horizon is the baseline at another length, for the speed-up. Time is that of the "
+    "training runs from start to end, added up."
 )
 
 

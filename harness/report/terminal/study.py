@@ -29,26 +29,25 @@ def _table(study: StudyResults) -> Table:
         box=box.SIMPLE,
         padding=(0, 1),
         pad_edge=False,
-        title=study.name,
+        title=Text(study.name),
         title_justify="left",
         title_style="bold",
     )
     table.add_column("variant", overflow="fold")
-    for heading in ("loss", "interval", "accuracy", "tokens/s"):
+    for heading in ("loss", "difference", "interval", "tokens/s"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("completed", overflow="fold")
-    at = {column.title: index for index, column in reversed(list(enumerate(full.columns)))}
+    at = {column.title: index for index, column in enumerate(full.columns)}
     for row in full.rows:
         variant = row[at["variant"]]
+        speed = numbers.rate(median_tokens_per_s(study.of(variant)))
         table.add_row(
-            variant,
-            row[at["loss"]],
+            Text(variant),
+            row[at["loss"]].replace("median ", "median\n"),
+            row[at[f"loss − {study.baseline}"]],
             row[at["interval"]],
-            row[at["accuracy"]],
-            numbers.count(median_tokens_per_s(study.of(variant))).replace(
-                "\N{NARROW NO-BREAK SPACE}", ","
-            ),
-            row[at["completed"]],
+            speed.replace("\N{NARROW NO-BREAK SPACE}", ","),
+            row[at["completed"]].replace(", ", ",\n"),
             style="bold" if variant == study.baseline else None,
         )
     return table
@@ -63,7 +62,7 @@ def _verdicts(study: StudyResults) -> Iterator[RenderableType]:
     for comparison in study.comparisons_in_rank_order():
         sentence = comparison.sentence + seeds_to_settle(comparison)
         word = Text(comparison.verdict, style=VERDICT_STYLES[comparison.verdict])
-        verdicts.add_row(word, sentence)
+        verdicts.add_row(word, Text(sentence))
     yield verdicts
     yield from (Text(target.sentence) for target in analysis.targets)
     for variant in study.variants:

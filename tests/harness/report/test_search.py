@@ -106,6 +106,16 @@ def test_a_lost_configuration_counts_as_the_worst(made_up_search: Write) -> None
     assert all(values.count(worst) >= 2 for values in losses.values())
 
 
+def test_the_ledger_counts_the_other_lengths_of_the_baseline(made_up_study: Write) -> None:
+    folder = made_up_study(seeds=(0, 1, 2), steps=60, analysis={"horizons": [30, 120, 240]})
+    table = ledger(analyse_study(folder))
+    assert table is not None
+    found = {(row[0], row[1]): row[3] for row in table.rows}
+    assert found["adamw", "horizon"] == "9"
+    assert found["adamw", "confirmation"] == found["muon", "confirmation"] == "3"
+    assert ("muon", "horizon") not in found
+
+
 def test_the_ledger_counts_what_was_lost(made_up_search: Write) -> None:
     view = load_results(made_up_search(spaces=GRID, tuning={"trials": 6, "searcher": "grid"}))
     table = ledger(view)

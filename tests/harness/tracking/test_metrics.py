@@ -7,44 +7,70 @@ from collections.abc import Callable
 
 import pytest
 
+from harness.analysis.horizon_speedup import horizon_speedups
 from harness.analysis.shrinkage import settings_in_force, shrinkages
-from harness.analysis.speedup import speedups
 from harness.analysis.study_analysis import analyse_study
 from harness.analysis.study_results import load_results
 from harness.runs.folder import StudyFolder
 from harness.runs.search_log import SearchLog, Suggested
-from harness.tracking.metrics import summary_metrics
+from harness.tracking.metrics import (
+    report_metrics,
+    rounded,
+    summary_metrics,
+    with_final_loss,
+)
 from harness.tracking.run_records import note, records, variant_record
 
 Write = Callable[..., StudyFolder]
 
 
-def test_changes_and_the_speedup_are_metrics(made_up_study: Write) -> None:
-    folder = made_up_study()
-    analysis = analyse_study(folder).analysis
-    assert analysis is not None
-    view = load_results(folder)
+def test_changes_in_percent_are_metrics(made_up_study: Write) -> None:
+    view = analyse_study(made_up_study())
+    assert view.analysis is not None
     values = summary_metrics(view, "muon")
-    (comparison,), base = analysis.comparisons, analysis.variants[0]
+    (comparison,), base = view.analysis.comparisons, view.analysis.variants[0]
     assert comparison.mean_difference is not None
     assert base.mean is not None
     assert values["change_percent/validation_loss"] == pytest.approx(
-        100 * comparison.mean_difference / base.mean
+        100 * comparison.mean_difference / base.mean, rel=1e-5
     )
-    (found,) = speedups(view)
-    assert found.steps is not None
-    assert values["speedup_steps"] == found.steps.ratio
-    assert values["speedup_steps/low"] == found.steps.low
-    assert "speedup_steps" not in summary_metrics(view, "adamw")
 
 
-def test_of_a_censored_speedup_only_the_bound_is_a_metric(made_up_study: Write) -> None:
-    folder = made_up_study(effects={"muon": 0.0}, diverged={("muon", 2): 60})
-    analyse_study(folder)
-    values = summary_metrics(load_results(folder), "muon")
-    assert "speedup_steps" not in values
-    assert "speedup_steps/low" not in values
-    assert values["speedup_steps/high"] > 0
+def test_the_speedup_is_that_of_the_other_lengths(made_up_study: Write) -> None:
+    view = analyse_study(made_up_study(analysis={"horizons": [30, 60, 240]}, every=60))
+    (found,) = horizon_speedups(view)
+    assert found.result is not None
+    assert found.result.speedup is not None
+    values = summary_metrics(view, "muon")
+    assert values["speedup_data"] == rounded(found.result.speedup)
+    assert "speedup_data" not in summary_metrics(view, "adamw")
+    crossings = analyse_study(made_up_study(name="crossings", every=60))
+    assert not any("speedup" in name for name in summary_metrics(crossings, "muon"))
+
+
+def test_a_report_of_a_deep_model_is_some_thirty_metrics(made_up_study: Write) -> None:
+    trial = load_results(made_up_study(seeds=(0, 1, 2), every=60)).of("muon")[0]
+    last = trial.last
+    assert last is not None
+    deep = last.model_copy(
+        update={
+            "router_load": [[0.1, 0.9], [0.3, 0.7], *[[0.5, 0.5]] * 46],
+            "counters": {f"counter_{index}": 1.5 for index in range(100)} | last.counters,
+        }
+    )
+    found = with_final_loss(report_metrics(deep), 3.0, deep.step)
+    values = {key: value for key, value, _ in found.values}
+    assert len(values) < 40
+    assert (values["router/largest_share"], values["router/smallest_share"]) == (0.9, 0.1)
+    assert "counters/Newton-Schulz calls" in values, "ours come before those of others"
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [(3.4312712345, 3.43127), (13107200.0, 13107200.0), (0.00123456789, 0.00123457), (-0.0, 0.0)],
+)
+def test_a_metric_has_the_digits_that_it_carries(value: float, expected: float) -> None:
+    assert rounded(value) == expected
 
 
 def test_the_search_is_told_with_its_luck_and_its_price(made_up_search: Write) -> None:
@@ -53,8 +79,9 @@ def test_the_search_is_told_with_its_luck_and_its_price(made_up_search: Write) -
     view = load_results(folder)
     values = summary_metrics(view, "muon")
     shrunk = next(item for item in shrinkages(view) if item.variant == "muon")
-    assert values["shrinkage"] == shrunk.shrinkage
-    assert values["tuning_score"] == shrunk.tuning_score
+    assert shrunk.shrinkage is not None
+    assert values["shrinkage"] == rounded(shrunk.shrinkage)
+    assert values["tuning_score"] == rounded(shrunk.tuning_score)
     assert values["ledger/configurations"] == 3
     assert values["ledger/training_runs"] == 6
     assert variant_record(view, "muon").tags["tuned"].startswith(("yes", "no: "))

@@ -18,6 +18,7 @@ from harness.report.write import write_report
 from harness.runs.folder import StudyFolder
 from harness.runs.plan_file import load_plan
 from harness.tracking import mlflow_store as store
+from harness.tracking.metrics import CURVES, GROUPED, rounded
 from harness.tracking.run_records import records, trial_record
 from harness.tracking.tracker import Tracker, TrackingUnavailable, ui_command
 from harness.tracking.ui_views import ui_links
@@ -26,20 +27,25 @@ Write = Callable[..., StudyFolder]
 SMALL: dict[str, Any] = {"seeds": (0, 1, 2), "steps": 20, "every": 10}
 
 
-def test_every_field_of_every_report_is_a_point(made_up_study: Write, stored: Any) -> None:
+def test_every_report_is_a_point_of_every_curve(made_up_study: Write, stored: Any) -> None:
     folder = made_up_study(**SMALL)
     Tracker(folder).sync()
     values = {(name, key, step): value for name, key, step, value in stored.points()}
     trial = load_results(folder).of("muon")[1]
     for report in trial.reports:
-        numbers = report.model_dump(exclude={"router_load", "counters"})
-        numbers |= {f"counters/{name}": value for name, value in report.counters.items()}
+        numbers = {
+            **{name: getattr(report, name) for name in CURVES},
+            **{key: getattr(report, field) for field, key in GROUPED.items()},
+            "counters/Newton-Schulz calls": report.counters["newton_schulz_calls"],
+            "router/largest_share": max(max(layer) for layer in report.router_load),
+        }
         for name, value in numbers.items():
             if value is not None:
-                assert values["muon seed 1", name, report.step] == value
+                found = values["muon seed 1", name, report.step]
+                assert found == pytest.approx(value, rel=1e-5)
         by_tokens = values["muon seed 1", "by_tokens/validation_loss", report.tokens]
-        assert by_tokens == report.validation_loss
-    assert values["muon seed 1", "final_validation_loss", 20] == trial.loss
+        assert by_tokens == pytest.approx(report.validation_loss, rel=1e-5)
+    assert values["muon seed 1", "final_validation_loss", 20] == pytest.approx(trial.loss, rel=1e-5)
 
 
 def test_a_diverged_trial_shows_its_last_finite_loss_and_a_tag(
@@ -53,7 +59,9 @@ def test_a_diverged_trial_shows_its_last_finite_loss_and_a_tag(
         for key, value, step in group.values
         if key == "validation_loss"
     ]
-    assert losses[-1] == (50, view.of("muon-hot")[3].reports[5].validation_loss)
+    last = view.of("muon-hot")[3].reports[5].validation_loss
+    assert last is not None
+    assert losses[-1] == (50, rounded(last))
     assert record.tags["outcome"] == "diverged"
     assert record.tags["diverged"] == "60"
     assert not any(key == "final_validation_loss" for g in record.groups for key, _, _ in g.values)
@@ -72,10 +80,10 @@ def test_the_summary_holds_what_the_ui_cannot_compute(made_up_study: Write, stor
     Tracker(folder).sync()
     comparison = analysis.comparisons[0]
     values = {key: value for name, key, _, value in stored.points() if name == "muon (summary)"}
-    assert values["difference"] == comparison.mean_difference
+    assert values["difference"] == pytest.approx(comparison.mean_difference, rel=1e-5)
     assert comparison.interval is not None
-    assert values["difference/low"] == comparison.interval.low
-    assert values["p_holm"] == comparison.p_holm
+    assert values["difference/low"] == rounded(comparison.interval.low)
+    assert values["adjusted_p"] == rounded(comparison.adjusted_p)
     assert values["outcomes/completed"] == 3
     found = stored.tags("muon (summary)")
     assert found["verdict"] == comparison.verdict
@@ -109,6 +117,16 @@ def test_equal_variants_each_have_their_runs(made_up_study: Write, stored: Any) 
     for name, key, step, value in stored.points():
         by_name.setdefault(name, []).append((key, step, value))
     assert by_name["one seed 1"] == by_name["two seed 1"]
+
+
+def test_every_length_of_the_baseline_is_a_run_of_its_own(made_up_study: Write) -> None:
+    study = load_results(
+        made_up_study(**SMALL | {"steps": 60}, analysis={"horizons": [30, 120, 240]})
+    )
+    found = {record.role: record.name for record in records(study) if record.key is not None}
+    assert len(found) == len(study.trials) == 15
+    assert found["trial/horizon/adamw/1/120"] == "adamw seed 1, 120 steps"
+    assert found["trial/confirmation/adamw/1"] == "adamw seed 1"
 
 
 def test_the_report_is_an_artifact_and_is_uploaded_once(made_up_study: Write, stored: Any) -> None:
