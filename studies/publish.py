@@ -21,6 +21,7 @@ HERE = Path(__file__).parent
 BEGIN, END = "<!-- from the report: begin -->", "<!-- from the report: end -->"
 USUAL = ("Verdict", "Variants, best first")
 FIGURES = ("forest", "panels", "loss_curves", "sensitivity", "heatmap", "tuning_curves")
+VERDICT_FIGURES = ("forest",)
 
 
 def sections(report: str, titles: Sequence[str]) -> str:
@@ -48,6 +49,9 @@ def main(
         list[str] | None, typer.Option(help="title of a section of the report to copy; repeat it")
     ] = None,
     prefix: Annotated[str, typer.Option(help="before the names of the copied files")] = "",
+    only_verdicts: Annotated[
+        bool, typer.Option(help="of studies/decide_again.py: the table stays as it is")
+    ] = False,
 ) -> None:
     source, target = runs_dir / study / "report", HERE / (into or study)
     readme = target / "README.md"
@@ -56,8 +60,9 @@ def main(
     _, _, after = rest.partition(END)
     results = sections((source / "report.md").read_text(encoding="utf-8"), table or USUAL)
     readme.write_text(f"{before}{BEGIN}\n\n{results}\n\n{END}{after}", encoding="utf-8")
-    shutil.copy(source / "results.csv", target / f"{prefix}results.csv")
-    for name in FIGURES:
+    if not only_verdicts:
+        shutil.copy(source / "results.csv", target / f"{prefix}results.csv")
+    for name in VERDICT_FIGURES if only_verdicts else FIGURES:
         if (source / f"{name}.png").exists():
             shutil.copy(source / f"{name}.png", target / f"{prefix}{name}.png")
     print(f"written: {readme}")
