@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
-
 from harness.analysis.measures import MEASURES, change, estimate
 from harness.analysis.results import Comparison
 from harness.analysis.shrinkage import not_tuned
@@ -80,12 +78,11 @@ def verdict_words(study: StudyResults, variant: str) -> str:
 
 
 def loss_places(study: StudyResults) -> int:
-    """Decimals of every loss of a table: those that half of the numbers in it support."""
-    intervals = [comparison.interval for comparison in study.comparisons]
-    if study.analysis is not None:
-        intervals += [summary.interval for summary in study.analysis.variants]
-    widths = [found.high - found.low for found in intervals if found is not None]
-    return decimals_for(statistics.median(widths) / 2.0 if widths else None)
+    """Decimals of every loss of a table: those that the least noisy one of them supports."""
+    summaries = study.analysis.variants if study.analysis else ()
+    intervals = [summary.interval for summary in summaries if summary.interval is not None]
+    widths = [found.high - found.low for found in intervals]
+    return decimals_for(min((width for width in widths if width > 0.0), default=0.0) / 2.0)
 
 
 def loss_cell(study: StudyResults, variant: str, *, places: int) -> str:

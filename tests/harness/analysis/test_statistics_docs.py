@@ -32,6 +32,6 @@ def test_every_column_outcome_and_setting_is_documented() -> None:
 
 
 def test_the_story_of_the_winners_curse_is_what_its_command_prints() -> None:
-    page = (DOCS / "explanation" / "calibration.md").read_text(encoding="utf-8")
+    page = (DOCS / "tutorials" / "interpreting-ablations.md").read_text(encoding="utf-8")
     for sentence in winners_curse_demo(np.random.default_rng(0)).sentences():
         assert sentence in page
