@@ -99,6 +99,16 @@ class Comparison:
     sentence: str
     notes: tuple[str, ...]
 
+    @property
+    def decisive_p(self) -> float:
+        """The adjusted p of what the verdict claims, which is the one in its sentence."""
+        p: float | None = self.adjusted_p
+        if self.verdict == "equivalent":
+            p = self.equivalence_p
+        elif self.verdict in ("better by the margin", "worse by the margin"):
+            p = self.margin_p
+        return self.adjusted_p if p is None else p
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TargetResult:

@@ -9,7 +9,6 @@ from harness.analysis.study_results import StudyResults
 from harness.analysis.wording import interval_decimals
 from harness.report import numbers
 from harness.report.tables.results import loss_cell, loss_places, outcomes_in_words, verdict_words
-from harness.report.verdict_words import decisive_p
 
 _SPECIAL = {
     "\\": r"\textbackslash{}",
@@ -77,7 +76,7 @@ def _numbers(comparison: Comparison) -> tuple[str, str, str]:
     return (
         numbers.difference(comparison.mean_difference, places=places),
         numbers.interval(comparison.interval),
-        numbers.probability(decisive_p(comparison)),
+        numbers.probability(comparison.decisive_p),
     )
 
 

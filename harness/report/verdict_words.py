@@ -32,19 +32,9 @@ SIGNS: dict[VerdictWord, str] = {
 """Down is better: the loss is lower. A sign, because colour alone does not reach everyone."""
 
 
-def decisive_p(comparison: Comparison) -> float:
-    """The adjusted p of what the verdict claims, which is the one in its sentence."""
-    p: float | None = comparison.adjusted_p
-    if comparison.verdict == "equivalent":
-        p = comparison.equivalence_p
-    elif comparison.verdict in ("better by the margin", "worse by the margin"):
-        p = comparison.margin_p
-    return comparison.adjusted_p if p is None else p
-
-
 def marked_p(comparison: Comparison) -> str:
     """The decisive p; with so few seeds that one odd run can decide, it says so."""
-    text = numbers.probability(decisive_p(comparison))
+    text = numbers.probability(comparison.decisive_p)
     return f"{text}, fragile" if comparison.fragile else text
 
 

@@ -164,7 +164,7 @@ def _analysed(study: StudyResults, variant: str) -> dict[str, float | None]:
             "difference": comparison.mean_difference,
             **_ends("difference", comparison.interval),
             "p": comparison.p,
-            "adjusted_p": comparison.adjusted_p,
+            "adjusted_p": comparison.decisive_p,
         }
     return values
 

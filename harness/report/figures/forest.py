@@ -21,7 +21,6 @@ from harness.report.figures.canvas import (
     new_axes,
     text_width,
 )
-from harness.report.verdict_words import decisive_p
 
 ARROWS: dict[Verdict, str] = {
     "better by the margin": "◀◀",
@@ -76,7 +75,7 @@ def _width(names: Sequence[str], labels: Sequence[str]) -> float:
 
 
 def _label(comparison: Comparison) -> str:
-    p = numbers.p_equals(decisive_p(comparison))
+    p = numbers.p_equals(comparison.decisive_p)
     exact = numbers.exact_probability(comparison.exact_p)
     fragile = ", fragile" if comparison.fragile else ""
     word = comparison.verdict

@@ -14,7 +14,6 @@ from harness.report import tables
 from harness.report.elements import Details, FigureImage, Paragraph, VerdictCard
 from harness.report.html import write_html
 from harness.report.verdict_section import ADDED_SEEDS, MANY, verdict_section
-from harness.report.verdict_words import decisive_p
 from harness.report.write import gather
 from harness.runs.files import write_json
 from harness.runs.folder import StudyFolder
@@ -121,7 +120,7 @@ def test_one_interval_and_one_p_wherever_a_verdict_is_told(eventful_study: Study
     assert interval in sentence.group(1)
     comparison = results.comparison("muon")
     assert comparison is not None
-    assert decisive_p(comparison) == comparison.margin_p
+    assert comparison.decisive_p == comparison.margin_p
     assert row[at + 2] == "0.00021, fragile"
     assert "p = 0.00021" in sentence.group(1)
     assert not re.search(r"Holm|Thick|Thin", page)

@@ -83,7 +83,7 @@ def test_the_summary_holds_what_the_ui_cannot_compute(made_up_study: Write, stor
     assert values["difference"] == pytest.approx(comparison.mean_difference, rel=1e-5)
     assert comparison.interval is not None
     assert values["difference/low"] == rounded(comparison.interval.low)
-    assert values["adjusted_p"] == rounded(comparison.adjusted_p)
+    assert values["adjusted_p"] == rounded(comparison.decisive_p)
     assert values["outcomes/completed"] == 3
     found = stored.tags("muon (summary)")
     assert found["verdict"] == comparison.verdict
