@@ -1,9 +1,9 @@
-"""Which arithmetic this machine is good at: its units for bf16 products, and what they are worth.
+"""Which arithmetic this machine is good at.
 
-The words of a CPU are torch's names of its instruction sets. They decide on x86, where the sets with
-bf16 products are known: AMX (8 times fp32 on two cores of Sapphire Rapids) and AVX512-BF16 (4.4 times
-on Zen 5); without either bf16 is emulated, 3 times slower on Cascade Lake and 100 times on Zen 3.
-Elsewhere one product of matrices is timed.
+The words of a CPU are torch's names of its instruction sets. They decide on x86, where the sets
+with bf16 products are known: AMX (8 times fp32 on two cores of Sapphire Rapids) and AVX512-BF16
+(4.4 times on Zen 5); without either bf16 is emulated, 3 times slower than fp32 on Cascade Lake and
+100 times on Zen 3. Elsewhere one product of matrices is timed.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def best_dtype(device_type: str) -> tuple[torch.dtype, str]:
 
 
 def hardware_words(device_type: str) -> tuple[str, ...]:
-    """What the device has for bf16: `amx_bf16`, `avx512_bf16`, or the compute capability `sm_90`."""
+    """What the device has for bf16: `amx_bf16`, `avx512_bf16`, or a GPU's capability `sm_90`."""
     if device_type == "cuda":
         major, minor = torch.cuda.get_device_capability()
         return (f"sm_{major}{minor}",)
