@@ -13,7 +13,7 @@ import time
 from functools import cache
 from typing import TYPE_CHECKING, Literal
 
-from optimizers.processor import is_x86, processor_words
+from optimizers.processor import is_x86, processor_name, processor_words
 
 if TYPE_CHECKING:
     import torch
@@ -110,3 +110,14 @@ def _flops(device_type: str, dtype: torch.dtype, size: int) -> float:
             torch.cuda.synchronize()
         times.append(time.perf_counter() - begin)
     return float(2 * size**3 / min(times))
+
+
+def device_name(device_type: str) -> str:
+    """What the processor or the GPU is called."""
+    if device_type == "cpu":
+        return processor_name()
+    if device_type == "cuda":
+        import torch
+
+        return torch.cuda.get_device_name() if torch.cuda.is_available() else "no visible GPU"
+    return device_type

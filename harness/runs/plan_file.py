@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -37,7 +38,7 @@ def freeze(folder: StudyFolder, plan: Plan, *, source: Path, amend: str | None =
         today = _written_today(frozen)
         if plan.sha256 in (frozen.sha256, today.sha256):
             return
-        changes = list(differences(today.model_dump(), plan.model_dump()))
+        changes = list(differences(_hashed(today), _hashed(plan)))
         if not amend:
             raise UserError(
                 f"{folder.path} holds results of a different plan. Changed: "
@@ -60,6 +61,10 @@ def freeze(folder: StudyFolder, plan: Plan, *, source: Path, amend: str | None =
     write_json(folder.plan_path, {**plan.model_dump(mode="json"), "plan_sha256": plan.sha256})
 
 
+def _hashed(plan: Plan) -> dict[str, Any]:
+    return plan.model_dump(exclude={"resolution"})
+
+
 def _written_today(frozen: Plan) -> Plan:
     """The frozen plan as this version writes it: with a value for each setting that is new.
 
@@ -67,7 +72,8 @@ def _written_today(frozen: Plan) -> Plan:
     refuses the settings, or would train other runs for them, it is the frozen plan itself.
     """
     try:
-        today = make_plan(frozen_study(frozen.study), frozen.data_sha256)
+        study = frozen_study(frozen.study)
+        today = make_plan(study, frozen.data_sha256, resolution=frozen.resolution)
     except ValidationError:
         return frozen
     found_later = bool(frozen.study.get("tuning"))

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from harness.study.record import Record
+from harness.study.resolution import Resolution
 from harness.study.search_space import Point
 from harness.study.study_file import Study
 from harness.study.trial import TrialSpec, at_length, canonical_sha256, trial_spec
@@ -37,18 +38,28 @@ class PlannedTrial(Record):
 
 
 class Plan(Record):
-    """The list of trials and the analysis settings, fixed before the first trial starts."""
+    """The list of trials and the analysis settings, fixed before the first trial starts.
+
+    `resolution` says where the dtype of a variant comes from whose study file says `auto`.
+    """
 
     plan_version: int = PLAN_VERSION
     study: dict[str, Any]
     data_sha256: str
     trials: tuple[PlannedTrial, ...]
+    resolution: Resolution | None = Field(
+        default=None, exclude_if=lambda resolution: resolution is None
+    )
 
     @property
     def sha256(self) -> str:
-        """Of all that is fixed before the first trial; what a search finds later is left out."""
-        found_later = {"trials"} if self.study.get("tuning") else set()
-        return canonical_sha256(self.model_dump(mode="json", exclude=found_later))
+        """Of all that is fixed before the first trial; what a search finds later is left out.
+
+        So is the resolution: the dtype itself stands in the study, and a study file that names it
+        has the same plan.
+        """
+        left_out = {"resolution"} | ({"trials"} if self.study.get("tuning") else set())
+        return canonical_sha256(self.model_dump(mode="json", exclude=left_out))
 
     @property
     def distinct_keys(self) -> list[str]:
@@ -83,10 +94,19 @@ def expand(study: Study, data_sha256: str) -> dict[str, TrialSpec]:
     return {trial.key: spec for trial, spec in _measuring(study, data_sha256)}
 
 
-def make_plan(study: Study, data_sha256: str) -> Plan:
-    """The plan of a study; with [tuning] its trials are known only as the search goes on."""
+def make_plan(study: Study, data_sha256: str, *, resolution: Resolution | None = None) -> Plan:
+    """The plan of a study; with [tuning] its trials are known only as the search goes on.
+
+    Args:
+        resolution: what the study's `auto` was resolved to, if it said so anywhere.
+    """
     trials = () if study.tuning else tuple(measuring_trials(study, data_sha256))
-    return Plan(study=study.model_dump(mode="json"), data_sha256=data_sha256, trials=trials)
+    return Plan(
+        study=study.model_dump(mode="json"),
+        data_sha256=data_sha256,
+        trials=trials,
+        resolution=resolution,
+    )
 
 
 def measuring_trials(study: Study, data_sha256: str) -> Iterator[PlannedTrial]:

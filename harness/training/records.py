@@ -50,6 +50,21 @@ class Report(Record):
     )
 
 
+class Arithmetic(Record):
+    """In what a trial was computed: what its numbers depend on beside its spec."""
+
+    precision: str = Field(description="of the forward and backward pass: fp32, or bf16 autocast")
+    ns_dtype: str | None = Field(
+        default=None, description="of the Newton-Schulz products; null: the optimizer has none"
+    )
+    ns_forms: dict[str, str] = Field(
+        default_factory=dict, description="form of Newton-Schulz by shape, as in `384x1536`"
+    )
+    device_type: str = Field(description="cpu or cuda")
+    device: str = Field(description="what the processor or the GPU of worker 0 is called")
+    torch: str = Field(description="version of torch, without its build")
+
+
 class Outcome(Record):
     """How a trial ended, and the certificate of what it started from and what it read."""
 
@@ -64,6 +79,15 @@ class Outcome(Record):
     initial_parameters_sha256: str | None = None
     batches_sha256: str | None = Field(
         default=None, description="data, evaluation windows and the whole planned batch sequence"
+    )
+    arithmetic: Arithmetic | None = Field(
+        default=None, description="null: not recorded, by an older version or before a failure"
+    )
+    code_version: str | None = Field(
+        default=None, description="git commit of the code, +dirty where changed; or its version"
+    )
+    code_sha256: str | None = Field(
+        default=None, description="of the sources that decide the numbers: what is certified"
     )
     num_parameters: int | None = None
     routes: list[dict[str, Any]] = Field(
