@@ -61,7 +61,7 @@ from optimizers import (
     TorchMuonSpec,
     build_optimizer,
 )
-from optimizers.deepspeed_muon import DeepSpeedMuon
+from optimizers.peers.deepspeed_muon import DeepSpeedMuon
 
 SPEC = MuonSpec(lr=0.02)
 # Small: embedding and head belong to AdamW, which is not the subject.

@@ -10,15 +10,12 @@ Example:
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from optimizers.adamw_spec import AdamWSpec
 from optimizers.coefficients import SCHEDULES
-from optimizers.deepspeed_muon_spec import DeepSpeedMuonSpec
 from optimizers.learning_rate import LearningRateSchedule, learning_rate_factor
-from optimizers.muon_spec import MuonSpec
+from optimizers.peers.specs import DeepSpeedMuonSpec, TorchMuonSpec
 from optimizers.registry import REGISTRY, OptimizerEntry, build_optimizer, routes
 from optimizers.routing import Matrix, MatrixSplit, Route, RouteRule
-from optimizers.spec import OptimizerSpec
-from optimizers.torch_muon_spec import TorchMuonSpec
+from optimizers.specs import AdamWSpec, MuonSpec, OptimizerSpec
 
 if TYPE_CHECKING:
     from optimizers.forecasting import Forecast, ParameterForecast, Storage, forecast

@@ -7,10 +7,10 @@ from typing import Any, NoReturn
 
 from torch import Tensor
 
-from optimizers.adamw_spec import AdamWSpec
 from optimizers.fragments import Fragment
 from optimizers.optimizer import Group, NamedOptimizer
 from optimizers.routing import Route, adamw_group
+from optimizers.specs import AdamWSpec
 
 
 class AdamW(NamedOptimizer):

@@ -10,12 +10,11 @@ import torch
 from torch import Tensor
 
 from optimizers.layouts import flat_layout, row_layout, slice_layout, whole_layout
-from optimizers.muon import choose_computations, plan_muon
-from optimizers.muon_spec import MuonSpec
+from optimizers.plan import Layout
 from optimizers.registry import routes
 from optimizers.routing import Route
-from optimizers.sharding import Layout
-from optimizers.spec import OptimizerSpec
+from optimizers.sharing import choose_computations, plan_muon
+from optimizers.specs import MuonSpec, OptimizerSpec
 
 Storage = Literal["whole", "rows", "slices", "flat"]
 """Who holds the weights: everyone (data parallelism, ZeRO 0), blocks of rows (FSDP2), a slice of
@@ -29,7 +28,7 @@ class ParameterForecast:
     Args:
         route: Its algorithm, group, reason and matrices.
         owners: For each of its matrices, the worker that orthogonalises it; -1 for everyone.
-        batches: The waves that its matrices belong to, in the order in which they are computed.
+        batches: The buckets of its matrices, in the order in which they are computed.
         computation: Form, dtype and reason of Newton-Schulz; empty for AdamW.
         flops: Newton-Schulz operations of one step, over all its matrices.
     """
@@ -95,7 +94,9 @@ def forecast(
         workers=workers,
         reduces=reduces,
     )
-    wave_of = {index: wave for wave, indices in enumerate(plan.waves) for index in indices}
+    bucket_of = {
+        index: number for number, bucket in enumerate(plan.buckets) for index in bucket.indices
+    }
     rows, begin = [], 0
     for route in found:
         shares = range(begin, begin + route.num_matrices)
@@ -104,7 +105,7 @@ def forecast(
             ParameterForecast(
                 route=route,
                 owners=tuple(plan.shares[i].owner for i in shares),
-                batches=tuple(dict.fromkeys(wave_of[i] for i in shares)),
+                batches=tuple(dict.fromkeys(bucket_of[i] for i in shares)),
                 computation="; ".join(computations[s].reason for s in route.matrix_shapes),
                 flops=sum(plan.shares[i].flops for i in shares),
             )
@@ -112,7 +113,7 @@ def forecast(
     return Forecast(
         parameters=tuple(rows),
         flops=tuple(plan.load(worker) for worker in range(workers)),
-        bytes_sent=tuple(plan.bytes_sent(worker) for worker in range(workers)),
+        bytes_sent=tuple(plan.traffic(worker).total for worker in range(workers)),
         bytes_floor=plan.bytes_floor(),
         digest=plan.digest,
     )

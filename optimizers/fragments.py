@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import math
+import socket
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeGuard
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from optimizers.sharding import Layout, Range
+from optimizers.plan import Layout, Range
 
 if TYPE_CHECKING:
     from torch.distributed.tensor import DTensor
@@ -81,18 +83,45 @@ def agree_on_layout(
     fragments: Sequence[Fragment], *, group: dist.ProcessGroup | None, workers: int
 ) -> Layout:
     """Every worker's ranges, exchanged. All workers pass their fragments in the same order."""
-    own = [(fragment.start, fragment.stop) for fragment in fragments]
-    if workers == 1:
-        return {f.name: (held,) for f, held in zip(fragments, own, strict=True)}
     device = _local(fragments[0].storage).device
-    mine = torch.tensor(own, dtype=torch.int64, device=device)
-    everyone = [torch.empty_like(mine) for _ in range(workers)]
-    dist.all_gather(everyone, mine, group=group)
-    by_worker: list[list[Range]] = [[(a, b) for a, b in ranges.tolist()] for ranges in everyone]
+    everyone = [
+        gather_integers(values, group=group, workers=workers, device=device)
+        for values in ([f.start for f in fragments], [f.stop for f in fragments])
+    ]
+    by_worker: list[list[Range]] = [
+        list(zip(starts, stops, strict=True)) for starts, stops in zip(*everyone, strict=True)
+    ]
     return {
         fragment.name: tuple(ranges[i] for ranges in by_worker)
         for i, fragment in enumerate(fragments)
     }
+
+
+def agree_on_nodes(
+    *, group: dist.ProcessGroup | None, workers: int, device: torch.device
+) -> tuple[int, ...]:
+    """The node of each worker, numbered from 0 in the order of ranks. A collective call.
+
+    Workers are on one node when host name and boot are the same.
+    """
+    boot = Path("/proc/sys/kernel/random/boot_id")
+    name = socket.gethostname() + (boot.read_text() if boot.exists() else "")
+    own = int.from_bytes(hashlib.sha256(name.encode()).digest()[:7], "big")
+    found = gather_integers([own], group=group, workers=workers, device=device)
+    numbers = {node: number for number, (node,) in enumerate(dict.fromkeys(map(tuple, found)))}
+    return tuple(numbers[node] for (node,) in found)
+
+
+def gather_integers(
+    values: Sequence[int], *, group: dist.ProcessGroup | None, workers: int, device: torch.device
+) -> list[list[int]]:
+    """The values of every worker, by rank. A collective call; all pass equally many."""
+    if workers == 1:
+        return [list(values)]
+    mine = torch.tensor(values, dtype=torch.int64, device=device)
+    everyone = [torch.empty_like(mine) for _ in range(workers)]
+    dist.all_gather(everyone, mine, group=group)
+    return [theirs.tolist() for theirs in everyone]
 
 
 def require_agreement(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from optimizers.sharding import Layout
+from optimizers.plan import Layout
 
 NamedShapes = Sequence[tuple[str, tuple[int, ...]]]
 

@@ -1,4 +1,13 @@
-"""Muon on the matrices and AdamW on the rest, whatever holds the weights."""
+"""Muon on the matrices and AdamW on the rest, whatever holds the weights.
+
+A step of the matrices has three phases, bucket by bucket (`buckets` moves, this file computes):
+
+    reduce           local gradients are averaged at the owners, during the backward pass if asked
+    orthogonalise    momentum -> (Nesterov) update -> assembled at the owner -> Newton-Schulz
+    apply            the results go to whoever holds the weights, and move them
+
+While one bucket is orthogonalised the next one's momentum and the last one's results travel.
+"""
 
 from __future__ import annotations
 
@@ -6,27 +15,28 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 
 from optimizers.adamw import adamw_options
-from optimizers.exchange import Piece, reduce_transfer
-from optimizers.fragments import Fragment
-from optimizers.matrix_step import MatrixStep, Wave, make_waves
-from optimizers.muon_spec import MuonSpec
-from optimizers.newton_schulz import Computation, choose_computation
+from optimizers.buckets import Bucket, Gang, make_buckets
+from optimizers.fragments import Fragment, agree_on_nodes
+from optimizers.newton_schulz import orthogonalize
 from optimizers.optimizer import Group, NamedOptimizer
-from optimizers.routing import Matrix, MatrixSplit, Route, RouteRule, route_parameters
-from optimizers.sharding import Layout, Plan, Range, make_plan
-
-# The model's Q, K and V, stacked along the rows.
-FUSED_QKV = (MatrixSplit(pattern="*.qkv.weight", parts=3),)
+from optimizers.plan import Plan, Range
+from optimizers.reduction import Reduction
+from optimizers.routing import FUSED_QKV, Route, default_rules, route_parameters
+from optimizers.sharing import choose_computations, plan_muon, travel_dtype
+from optimizers.specs import MuonSpec, update_scale
 
 
 class Muon(NamedOptimizer):
     """`W <- (1 - lr wd) W - lr scale(m, n) orth(U)`, with `U` the (Nesterov) momentum.
 
-    Momentum is kept in float32. Matrices of equal shape are orthogonalised in one batched call,
-    once an optimizer step and never once a micro-batch.
+    Momentum is kept in float32. It is rounded to the dtype of Newton-Schulz when it leaves the
+    worker that keeps it, or would leave it: so the arithmetic is the same whoever holds what.
+    Matrices of equal shape are orthogonalised in one batched call, once an optimizer step and never
+    once a micro-batch.
     """
 
     state_keys: Mapping[str, tuple[str, ...]] = {
@@ -44,15 +54,113 @@ class Muon(NamedOptimizer):
     ) -> None:
         super().__init__(named_parameters, routes=routes, options=options)
         self.spec = spec
-        self._plans: dict[tuple[str, ...], tuple[Plan, tuple[Wave, ...]]] = {}
-        self._reduced: dict[Matrix, Tensor] | None = None
         self.computations = choose_computations(spec, self.routes, device=self._device)
+        self._reduction: Reduction | None = None
+        self._prepare()
 
-    @property
-    def plan(self) -> Plan:
-        """Who keeps, orthogonalises and receives each matrix."""
-        names = [route.name for route in self.routes if route.algorithm == "muon"]
-        return self._planned(names)[0]
+    # One step.
+
+    def _update_matrices(self, group: Group, fragments: Sequence[Fragment]) -> None:
+        """The second and third phase; the first one is `_reduce_gradients`."""
+        stepped = {fragment.name for fragment in fragments}
+        for names, plan, buckets in self._parts:
+            if names <= stepped:
+                self._step(buckets, group)
+                self._count_bytes(plan)
+
+    def _step(self, buckets: Sequence[Bucket], group: Group) -> None:
+        arriving = self._send_update(buckets[0], group)
+        returning = None
+        for bucket, following in zip(buckets, (*buckets[1:], None), strict=True):
+            batch, starved = arriving[0](), arriving[1]
+            if following is not None:
+                arriving = self._send_update(following, group)
+            result = self._orthogonalize(bucket, batch)
+            if starved is not None:
+                result = result.masked_fill(starved, 0.0)
+            sent = bucket, bucket.give_back(result)
+            if returning is not None:
+                self._apply(*returning, group)
+            returning = sent
+        assert returning is not None, "a group has at least one matrix"
+        self._apply(*returning, group)
+
+    def _send_update(self, bucket: Bucket, group: Group) -> tuple[Any, Tensor | None]:
+        """Advance the momentum; its update goes to the owners of the matrices."""
+        gradient = bucket.gradient()
+        skips = self.spec.starved_matrices == "skip"
+        starved = bucket.is_starved(gradient) if skips else None
+        update = advance_momentum(
+            bucket.momentum,
+            gradient,
+            decay=group["momentum"],
+            heavy_ball=self.spec.momentum_kind == "heavy_ball",
+            nesterov=self.spec.nesterov,
+        )
+        travelling = travel_dtype(self.computations[bucket.shape].dtype)
+        return bucket.assemble(update.to(travelling)), starved
+
+    def _orthogonalize(self, bucket: Bucket, batch: Tensor) -> Tensor:
+        """`(k, m, n)` at their owner -> the same, orthogonalised."""
+        self._counts["newton_schulz_calls"] += len(batch)
+        computation = self.computations[bucket.shape]
+        return orthogonalize(
+            batch,
+            self.spec.schedule,
+            self.spec.num_steps,
+            dtype=computation.dtype,
+            form=computation.form,
+            batch_invariant=self.spec.batch_invariant,
+        )
+
+    def _apply(self, bucket: Bucket, arrives: Any, group: Group) -> None:
+        """`W <- (1 - lr wd) W - lr scale O` on all that this worker holds."""
+        weights = bucket.weights()
+        if not weights:
+            arrives()
+            return
+        outputs, inputs = bucket.fan_out_in
+        rate = group["lr"] * update_scale(self.spec.scale, outputs=outputs, inputs=inputs)
+        results = torch.split(arrives(), [weight.numel() for weight in weights])
+        torch._foreach_mul_(weights, 1.0 - group["lr"] * group["weight_decay"])
+        torch._foreach_add_(weights, list(results), alpha=-rate)
+
+    def _count_bytes(self, plan: Plan) -> None:
+        traffic = plan.traffic(self._rank)
+        self._counts["bytes_sent"] += traffic.total
+        self._counts["bytes_between_nodes"] += traffic.between_nodes
+        self._counts["bytes_floor"] += round(plan.bytes_floor())
+
+    # The first phase: local gradients to the owners.
+
+    def reduce_during_backward(self) -> None:
+        """Start each bucket's reduction as soon as the coming backward pass has its gradients.
+
+        For the backend, before the backward pass of the last micro-batch. Without it, or where
+        gradients are averaged already, nothing happens before the step.
+        """
+        if self._reduction is not None:
+            self._reduction.during_backward()
+
+    def _reduce_gradients(self) -> None:
+        if self._reduction is not None:
+            self._reduction.finish()
+
+    def _forget_gradients(self) -> None:
+        for bucket in self._buckets:
+            bucket.forget()
+
+    def _gradient_tensors(self) -> tuple[list[Tensor], list[Tensor]]:
+        if self._reduction is None:
+            return super()._gradient_tensors()
+        everywhere = []
+        for group in self.param_groups:
+            if group["algorithm"] == "adamw":
+                gradients = [fragment.gradient() for fragment in self._active(group)]
+                everywhere += [gradient for gradient in gradients if gradient is not None]
+        return everywhere, [bucket.gradient() for bucket in self._buckets]
+
+    # What is planned when the optimizer is bound.
 
     def _prepare(self) -> str:
         if self._gradients == "local" and self.spec.exchange == "replicated":
@@ -60,181 +168,117 @@ class Muon(NamedOptimizer):
                 "exchange = 'replicated' needs averaged gradients, and bind was told that they are "
                 "local: average them, or use exchange = 'owner'"
             )
-        self._plans.clear()
-        choices = [(c.form, c.restarts, str(c.dtype)) for c in self.computations.values()]
-        parts = [super()._prepare(), self.spec.model_dump_json(), repr(choices), self.plan.digest]
-        return "\n".join(parts)
-
-    def _planned(self, names: Sequence[str]) -> tuple[Plan, tuple[Wave, ...]]:
-        """The plan for the parameters of one call of `step`: all of them, or a backend's part."""
-        key = tuple(names)
-        if key not in self._plans:
-            plan = plan_muon(
-                self.spec,
-                [self._route_of[name] for name in names],
-                computations=self.computations,
-                layout=self._layout,
-                workers=self._workers,
-                reduces=self._gradients == "local",
-            )
-            waves = make_waves(plan, rank=self._rank, process_group=self._process_group)
-            self._plans[key] = plan, waves
-        return self._plans[key]
-
-    def _update_matrices(self, group: Group, fragments: Sequence[Fragment]) -> None:
-        plan, waves = self._planned([fragment.name for fragment in fragments])
-        step = MatrixStep(
-            plan=plan,
-            spec=self.spec,
-            computations=self.computations,
-            options=group,
-            fragments={fragment.name: fragment for fragment in fragments},
-            gradient=lambda piece: self._gradient_piece(plan.shares[piece.index].matrix, piece),
-            momentum=lambda piece: self._momentum_piece(plan.shares[piece.index].matrix, piece),
-            device=self._device,
+        nodes = agree_on_nodes(
+            group=self._process_group, workers=self._workers, device=self._device
         )
-        step.run(waves)
-        self._counts["newton_schulz_calls"] += sum(len(wave.positions) for wave in waves)
-        self._counts["bytes_sent"] += plan.bytes_sent(self._rank)
-        self._counts["bytes_floor"] += round(plan.bytes_floor())
+        plans = [self._plan(names, nodes) for names in self._stepped_together()]
+        gang = self._gang()
+        self._parts = [
+            (frozenset(share.matrix.parameter for share in plan.shares), plan, buckets)
+            for plan in plans
+            if (buckets := make_buckets(plan, self._fragments, gang))
+        ]
+        if self._reduction is not None:
+            self._reduction.close()
+        self._reduction = None
+        if self._gradients == "local" and self._workers > 1:
+            awaited = {n: self._fragments[n].storage for names, *_ in self._parts for n in names}
+            self._reduction = Reduction(self._buckets, awaited)
+        choices = [(c.form, c.restarts, str(c.dtype)) for c in self.computations.values()]
+        digests = [plan.digest for plan in self.plans]
+        return repr([super()._prepare(), self.spec.model_dump_json(), choices, digests])
 
-    def _gradient_piece(self, matrix: Matrix, piece: Piece) -> Tensor:
-        if self._reduced is not None and matrix in self._reduced:
-            return self._reduced[matrix][piece.start : piece.stop]
-        fragment = self._fragments[matrix.parameter]
-        gradient = fragment.gradient()
-        if gradient is None:
-            return torch.zeros(piece.numel, dtype=torch.float32, device=self._device)
-        begin = matrix.offset + piece.start - fragment.start
-        return gradient.narrow(0, begin, piece.numel).float()
+    @property
+    def plans(self) -> tuple[Plan, ...]:
+        """Who keeps, orthogonalises and receives each matrix: a plan for each call of `step`."""
+        return tuple(plan for _, plan, _ in self._parts)
 
-    def _momentum_piece(self, matrix: Matrix, piece: Piece) -> Tensor:
-        held = (matrix.offset + piece.start, matrix.offset + piece.stop)
-        return self._piece_state(matrix.parameter, "momentum", held)
+    @property
+    def _buckets(self) -> list[Bucket]:
+        return [bucket for *_, buckets in self._parts for bucket in buckets]
 
-    def _reduce_gradients(self) -> None:
-        """Average the local gradients of each matrix at its owner, summed in the order of ranks."""
-        if self._gradients != "local" or self._workers == 1 or self._reduced is not None:
-            return
-        active = [f for group in self.param_groups for f in self._active(group)]
-        on_muon = [f.name for f in active if self._route_of[f.name].algorithm == "muon"]
-        plan, _ = self._planned(on_muon)
-        self._reduced = {}
+    def _stepped_together(self) -> list[list[str]]:
+        """The matrices of each call of `step`: all, or those that lie in one flat tensor."""
+        names = [route.name for route in self.routes if route.algorithm == "muon"]
+        if not self._is_flat:
+            return [names]
+        together: dict[int, list[str]] = {}
+        for name in names:
+            together.setdefault(id(self._fragments[name].storage), []).append(name)
+        return list(together.values())
 
-        def whole(piece: Piece) -> Tensor:
-            return self._gradient_piece(plan.shares[piece.index].matrix, piece)
+    def _plan(self, names: Sequence[str], nodes: Sequence[int]) -> Plan:
+        return plan_muon(
+            self.spec,
+            [self._route_of[name] for name in names],
+            computations=self.computations,
+            layout=self._layout,
+            workers=self._workers,
+            reduces=self._gradients == "local",
+            nodes=nodes,
+        )
 
-        def write(piece: Piece, out: Tensor) -> None:
-            out.copy_(whole(piece))
+    def _gang(self) -> Gang:
+        is_gloo = self._workers > 1 and dist.get_backend(self._process_group) == "gloo"
+        return Gang(
+            rank=self._rank,
+            workers=self._workers,
+            group=self._process_group,
+            device=self._device,
+            # Gloo has neither reduce-scatter nor a fast all-gather: see docs/performance.md.
+            by_all_to_all=is_gloo or self.spec.batch_invariant,
+        )
 
-        pending = []
-        for wave in plan.waves:
-            transfer = reduce_transfer(plan, wave, rank=self._rank, group=self._process_group)
-            pending.append((wave, transfer.start(write, dtype=torch.float32, device=self._device)))
-        for wave, arriving in pending:
-            received = {(source, piece.index): x for source, piece, x in arriving.wait()}
-            for index in wave:
-                if plan.shares[index].owner != self._rank:
-                    continue
-                matrix = plan.shares[index].matrix
-                received[self._rank, index] = whole(Piece(index, 0, matrix.numel))
-                total = received[0, index].clone()
-                for worker in range(1, self._workers):
-                    total.add_(received[worker, index])
-                self._reduced[matrix] = total.div_(self._workers)
+    # Momentum by name, for checkpoints: views of the buckets.
 
-    def _forget_gradients(self) -> None:
-        self._reduced = None
-
-    def _gradient_tensors(self) -> tuple[list[Tensor], list[Tensor]]:
-        if self._reduced is None:
-            return super()._gradient_tensors()
-        everywhere = []
-        for group in self.param_groups:
-            if group["algorithm"] == "adamw":
-                gradients = [fragment.gradient() for fragment in self._active(group)]
-                everywhere += [gradient for gradient in gradients if gradient is not None]
-        return everywhere, list(self._reduced.values())
+    def _pieces(self, name: str, key: str) -> Mapping[Range, Tensor]:
+        if self._route_of[name].algorithm != "muon":
+            return super()._pieces(name, key)
+        return {
+            (run.start, run.stop): bucket.momentum.view(-1).narrow(0, run.position, run.numel)
+            for bucket in self._buckets
+            if name in bucket.parameters
+            for run in bucket.momentum_runs()
+            if run.parameter == name
+        }
 
     def _state_ranges(self, name: str, worker: int) -> list[Range]:
         if self._route_of[name].algorithm != "muon":
             return super()._state_ranges(name, worker)
-        ranges = []
-        for share in self.plan.shares:
-            if share.matrix.parameter == name:
-                start, stop = share.momentum[worker]
-                if start < stop:
-                    ranges.append((share.matrix.offset + start, share.matrix.offset + stop))
-        return ranges
+        return [
+            (share.matrix.offset + start, share.matrix.offset + stop)
+            for plan in self.plans
+            for share in plan.shares
+            for start, stop in [share.momentum[worker]]
+            if share.matrix.parameter == name and start < stop
+        ]
 
-    def _state_like(self, name: str) -> Tensor:
-        if self._route_of[name].algorithm != "muon":
-            return super()._state_like(name)
-        return torch.empty(0, dtype=torch.float32, device=self._device)
-
-
-def choose_computations(
-    spec: MuonSpec, routes: Sequence[Route], *, device: torch.device
-) -> dict[tuple[int, int], Computation]:
-    """Form and dtype for every shape of Muon's matrices on a device."""
-    shapes = dict.fromkeys(shape for route in routes for shape in route.matrix_shapes)
-    return {
-        (rows, columns): choose_computation(
-            rows,
-            columns,
-            num_steps=spec.num_steps,
-            device=device,
-            dtype=spec.ns_dtype,
-            form=spec.ns_form,
-        )
-        for rows, columns in shapes
-    }
+    def _state_dtype(self, name: str) -> torch.dtype:
+        is_muons = self._route_of[name].algorithm == "muon"
+        return torch.float32 if is_muons else super()._state_dtype(name)
 
 
-def plan_muon(
-    spec: MuonSpec,
-    routes: Sequence[Route],
-    *,
-    computations: Mapping[tuple[int, int], Computation],
-    layout: Layout,
-    workers: int,
-    reduces: bool,
-) -> Plan:
-    """Share Muon's matrices among workers.
+def advance_momentum(
+    momentum: Tensor, gradient: Tensor, *, decay: float, heavy_ball: bool, nesterov: bool
+) -> Tensor:
+    """One step of the momentum, in place, and the update to orthogonalise.
+
+    `M <- mu M + (1 - mu) G` (heavy ball: `mu M + G`), then `U = mu M + (1 - mu) G` with Nesterov
+    (heavy ball: `mu M + G`), else `U = M`.
 
     Args:
-        spec: Its `exchange` decides about matrices that every worker holds whole.
-        routes: The parameters to plan for; those of AdamW are passed over.
-        computations: From `choose_computations`, for the costs.
-        layout: What each worker holds of each parameter.
-        workers: N.
-        reduces: Whether gradients are local and are averaged at the owners.
+        momentum: M, of any shape, float32.
+        gradient: G, of the same shape; it becomes U with Nesterov.
+        decay: mu.
+
+    Returns:
+        U: the tensor that was the gradient, or the momentum itself.
     """
-    return make_plan(
-        [matrix for route in routes for matrix in route.matrices],
-        layout=layout,
-        workers=workers,
-        cost=lambda matrix: computations[matrix.rows, matrix.columns].flops,
-        result_bytes=lambda matrix: computations[matrix.rows, matrix.columns].dtype.itemsize,
-        share_whole=reduces or spec.exchange != "replicated",
-        reduces=reduces,
-    )
-
-
-def default_rules(*, include_router: bool) -> tuple[RouteRule, ...]:
-    """What goes to AdamW by name; vectors and scalars go there by shape."""
-    rules = [
-        ("*embedding*", "an embedding: each row is looked up, not multiplied"),
-        ("*embed_tokens*", "an embedding: each row is looked up, not multiplied"),
-        ("head.*", "the head: its rows are tokens"),
-        ("*.head.*", "the head: its rows are tokens"),
-        ("*lm_head*", "the head: its rows are tokens"),
-        ("*norm*", "a norm"),
-        ("*bias", "a bias"),
-    ]
-    if not include_router:
-        rules.append(("*router*", "the router: small, and its rows are experts"))
-    return tuple(RouteRule(pattern=p, algorithm="adamw", reason=why) for p, why in rules)
+    if heavy_ball:
+        momentum.mul_(decay).add_(gradient)
+        return gradient.add_(momentum, alpha=decay) if nesterov else momentum
+    momentum.lerp_(gradient, 1.0 - decay)
+    return gradient.lerp_(momentum, decay) if nesterov else momentum
 
 
 def route(spec: MuonSpec, named_shapes: Sequence[tuple[str, tuple[int, ...]]]) -> list[Route]:

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from optimizers.coefficients import Schedule, Triple, find_schedule
-from optimizers.spec import DtypeChoice, FormChoice
+from optimizers.specs import DtypeChoice, FormChoice
 
 Form = Literal["standard", "gram"]
 

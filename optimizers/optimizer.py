@@ -17,12 +17,15 @@ from torch import Tensor
 
 from optimizers.elementwise import adamw_update, not_finite, sum_of_squares
 from optimizers.fragments import Fragment, agree_on_layout, own_fragment, require_agreement
+from optimizers.plan import Layout, Range
 from optimizers.routing import Route
-from optimizers.sharding import Layout, Range
 from optimizers.state import NamedState, check_state, gather_pieces
 
 Group = dict[str, Any]
 Gradients = Literal["averaged", "local"]
+
+COUNTED = ("newton_schulz_calls", "bytes_sent", "bytes_between_nodes", "bytes_floor")
+"""What the optimizers of matrices count; see `NamedOptimizer.counters`."""
 
 
 class NamedOptimizer(torch.optim.Optimizer):
@@ -76,11 +79,12 @@ class NamedOptimizer(torch.optim.Optimizer):
         self._state: NamedState = {}
         self._updates = dict.fromkeys(self._fragments, 0)
         self._skips = dict.fromkeys(self._fragments, 0)
-        self._counts = dict.fromkeys(("newton_schulz_calls", "bytes_sent", "bytes_floor"), 0)
+        self._counts = dict.fromkeys(COUNTED, 0)
         self._process_group: dist.ProcessGroup | None = None
         self._rank, self._workers = 0, 1
         self._gradients: Gradients = "averaged"
         self._verdict: Callable[[], bool] | None = None
+        self._is_flat = False
         self._layout: Layout = {name: ((f.start, f.stop),) for name, f in self._fragments.items()}
 
     def bind(
@@ -110,7 +114,7 @@ class NamedOptimizer(torch.optim.Optimizer):
             ValueError: When fragments are missing, overlap or leave gaps, or when the workers
                 disagree about the model, the specification or the layout.
         """
-        if self._state:
+        if any(self._updates.values()):
             raise ValueError("bind the optimizer before its first step and before loading a state")
         chosen = {f.name: f for f in fragments} if fragments is not None else self._fragments
         if set(chosen) != set(self._fragments):
@@ -119,6 +123,7 @@ class NamedOptimizer(torch.optim.Optimizer):
         self._fragments = {name: chosen[name] for name in self._fragments}
         self._device = self._fragments[next(iter(self._fragments))].weight().device
         self._process_group, self._gradients = process_group, gradients
+        self._is_flat = fragments is not None
         self._verdict = gradients_are_finite
         if dist.is_available() and dist.is_initialized():
             self._rank = dist.get_rank(process_group)
@@ -204,8 +209,8 @@ class NamedOptimizer(torch.optim.Optimizer):
 
         `optimizer_steps` and `skipped_steps`; `newton_schulz_steps`, the optimizer steps in which
         Newton-Schulz ran; `newton_schulz_calls`, the matrices orthogonalised on this worker;
-        `bytes_sent` by this worker for Muon's matrices, and `bytes_floor`, the least possible on
-        average over the workers.
+        `bytes_sent` by this worker for Muon's matrices, `bytes_between_nodes` those of them that
+        left its node, and `bytes_floor`, the least possible on average over the workers.
         """
         matrices = [n for n, route in self._route_of.items() if route.algorithm == "muon"]
         return {
@@ -228,7 +233,7 @@ class NamedOptimizer(torch.optim.Optimizer):
                 name,
                 {(fragment.start, fragment.stop): fragment.weight()},
                 ranges=[[held] if held[0] < held[1] else [] for held in self._layout[name]],
-                like=fragment.weight(),
+                dtype=fragment.weight().dtype,
                 to=to,
             )
             for name, fragment in self._fragments.items()
@@ -250,9 +255,9 @@ class NamedOptimizer(torch.optim.Optimizer):
             entry = {
                 key: self._gather(
                     name,
-                    self._state.get(name, {}).get(key, {}),
+                    self._pieces(name, key),
                     ranges=[self._state_ranges(name, worker) for worker in range(self._workers)],
-                    like=self._state_like(name),
+                    dtype=self._state_dtype(name),
                     to=to,
                 )
                 for key in self.state_keys[route.algorithm]
@@ -276,15 +281,10 @@ class NamedOptimizer(torch.optim.Optimizer):
         shapes = {name: route.shape for name, route in self._route_of.items()}
         check_state(state_dict["state"], keys=keys, shapes=shapes)
         for name, entry in state_dict["state"].items():
-            like = self._state_like(name)
             self._updates[name] = int(entry["step"])
-            self._state[name] = {
-                key: {
-                    (a, b): entry[key].reshape(-1)[a:b].to(like.device, like.dtype, copy=True)
-                    for a, b in self._state_ranges(name, self._rank)
-                }
-                for key in keys[name]
-            }
+            for key in keys[name]:
+                for (start, stop), piece in self._pieces(name, key).items():
+                    piece.copy_(entry[key].reshape(-1)[start:stop])
         saved = {group["name"]: group for group in state_dict["param_groups"]}
         for group in self.param_groups:
             group.update(
@@ -300,14 +300,15 @@ class NamedOptimizer(torch.optim.Optimizer):
         pieces: Mapping[Range, Tensor],
         *,
         ranges: Sequence[Sequence[Range]],
-        like: Tensor,
+        dtype: torch.dtype,
         to: int | None,
     ) -> Tensor:
         return gather_pieces(
             pieces,
             ranges=ranges,
             shape=self._route_of[name].shape,
-            like=like,
+            dtype=dtype,
+            device=self._device,
             rank=self._rank,
             group=self._process_group,
             to=to,
@@ -342,9 +343,17 @@ class NamedOptimizer(torch.optim.Optimizer):
         held = self._layout[name][worker]
         return [held] if held[0] < held[1] else []
 
-    def _state_like(self, name: str) -> Tensor:
-        """A tensor with the dtype and device of the parameter's state."""
-        return self._fragments[name].weight()
+    def _state_dtype(self, name: str) -> torch.dtype:
+        return self._fragments[name].weight().dtype
+
+    def _pieces(self, name: str, key: str) -> Mapping[Range, Tensor]:
+        """What this worker keeps of one state, by range of the flattened parameter; zero at first.
+
+        Each piece is flat, and a view where an optimizer stacks its state.
+        """
+        for held in self._state_ranges(name, self._rank):
+            self._piece_state(name, key, held)
+        return self._state.get(name, {}).get(key, {})
 
     # What subclasses use.
 
@@ -389,8 +398,9 @@ class NamedOptimizer(torch.optim.Optimizer):
         """The state of a range of a flattened parameter, zero at first: `(stop - start,)`."""
         pieces = self._state.setdefault(name, {}).setdefault(key, {})
         if held not in pieces:
-            like = self._state_like(name)
-            pieces[held] = torch.zeros(held[1] - held[0], dtype=like.dtype, device=like.device)
+            pieces[held] = torch.zeros(
+                held[1] - held[0], dtype=self._state_dtype(name), device=self._device
+            )
         return pieces[held]
 
     def _are_finite(self) -> bool:

@@ -7,12 +7,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from optimizers.adamw_spec import AdamWSpec
-from optimizers.deepspeed_muon_spec import DeepSpeedMuonSpec
-from optimizers.muon_spec import MuonSpec
+from optimizers.peers.specs import DeepSpeedMuonSpec, TorchMuonSpec
 from optimizers.routing import Route
-from optimizers.spec import OptimizerSpec
-from optimizers.torch_muon_spec import TorchMuonSpec
+from optimizers.specs import AdamWSpec, MuonSpec, OptimizerSpec
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -43,8 +40,8 @@ class OptimizerEntry:
 REGISTRY: dict[str, OptimizerEntry] = {
     "adamw": OptimizerEntry(AdamWSpec, "optimizers.adamw"),
     "muon": OptimizerEntry(MuonSpec, "optimizers.muon"),
-    "torch_muon": OptimizerEntry(TorchMuonSpec, "optimizers.torch_muon"),
-    "deepspeed_muon": OptimizerEntry(DeepSpeedMuonSpec, "optimizers.deepspeed_muon"),
+    "torch_muon": OptimizerEntry(TorchMuonSpec, "optimizers.peers.torch_muon"),
+    "deepspeed_muon": OptimizerEntry(DeepSpeedMuonSpec, "optimizers.peers.deepspeed_muon"),
 }
 
 

@@ -135,6 +135,26 @@ class Route:
         return tuple(dict.fromkeys((matrix.rows, matrix.columns) for matrix in self.matrices))
 
 
+# The model's Q, K and V, stacked along the rows.
+FUSED_QKV = (MatrixSplit(pattern="*.qkv.weight", parts=3),)
+
+
+def default_rules(*, include_router: bool) -> tuple[RouteRule, ...]:
+    """What every Muon leaves to AdamW by name; vectors and scalars go there by shape."""
+    rules = [
+        ("*embedding*", "an embedding: each row is looked up, not multiplied"),
+        ("*embed_tokens*", "an embedding: each row is looked up, not multiplied"),
+        ("head.*", "the head: its rows are tokens"),
+        ("*.head.*", "the head: its rows are tokens"),
+        ("*lm_head*", "the head: its rows are tokens"),
+        ("*norm*", "a norm"),
+        ("*bias", "a bias"),
+    ]
+    if not include_router:
+        rules.append(("*router*", "the router: small, and its rows are experts"))
+    return tuple(RouteRule(pattern=p, algorithm="adamw", reason=why) for p, why in rules)
+
+
 def adamw_group(shape: Sequence[int]) -> str:
     """`adamw_decay` for tensors of two or more dimensions, `adamw_no_decay` for the others."""
     return "adamw_decay" if len(shape) >= 2 else "adamw_no_decay"

@@ -9,8 +9,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from optimizers.exchange import Piece, plan_transfer
-from optimizers.sharding import Range
+from optimizers.plan import Range
 
 NamedState = dict[str, dict[str, dict[Range, Tensor]]]
 """Parameter name -> key, such as `momentum` -> range of the flattened parameter -> its elements."""
@@ -21,7 +20,8 @@ def gather_pieces(
     *,
     ranges: Sequence[Sequence[Range]],
     shape: tuple[int, ...],
-    like: Tensor,
+    dtype: torch.dtype,
+    device: torch.device,
     rank: int,
     group: dist.ProcessGroup | None,
     to: int | None,
@@ -33,7 +33,7 @@ def gather_pieces(
         ranges: For each worker, the ranges that it keeps: all of it everywhere, or each element
             once.
         shape: Logical shape of the parameter.
-        like: For dtype and device.
+        dtype, device: Of the result, the same on all workers.
         rank: This worker.
         group: The workers.
         to: The only worker that needs the result; None for all.
@@ -41,37 +41,35 @@ def gather_pieces(
     Returns:
         A tensor of `shape`; on a worker that does not need it, an empty one.
     """
-    workers = len(ranges)
     is_destination = to in (None, rank)
-    whole = torch.zeros(
-        math.prod(shape) if is_destination else 0, dtype=like.dtype, device=like.device
+    whole = torch.zeros(math.prod(shape) if is_destination else 0, dtype=dtype, device=device)
+    own = torch.cat([pieces[held] for held in sorted(pieces)] or [whole[:0]])
+    if all(list(held) == list(ranges[0]) for held in ranges):
+        _place(own, ranges[rank], whole)
+        return whole.view(shape) if is_destination else whole
+    sizes = [sum(stop - start for start, stop in held) for held in ranges]
+    destinations = [worker for worker in range(len(ranges)) if to in (None, worker)]
+    arrived = torch.empty(sum(sizes) if is_destination else 0, dtype=dtype, device=device)
+    dist.all_to_all_single(
+        arrived,
+        own.repeat(len(destinations)),
+        output_split_sizes=sizes if is_destination else [0] * len(ranges),
+        input_split_sizes=[sizes[rank] * (w in destinations) for w in range(len(ranges))],
+        group=group,
     )
-    if is_destination:
-        for (start, stop), piece in pieces.items():
-            whole[start:stop] = piece
-    if any(list(held) != list(ranges[0]) for held in ranges):
-        destinations = range(workers) if to is None else (to,)
-        transfer = plan_transfer(
-            (
-                (source, destination, Piece(0, start, stop))
-                for source, held in enumerate(ranges)
-                for start, stop in held
-                for destination in destinations
-                if destination != source
-            ),
-            rank=rank,
-            workers=workers,
-            group=group,
-        )
+    if not is_destination:
+        return whole
+    for held, part in zip(ranges, torch.split(arrived, sizes), strict=True):
+        _place(part, held, whole)
+    return whole.view(shape)
 
-        def write(piece: Piece, out: Tensor) -> None:
-            kept = pieces.get((piece.start, piece.stop))
-            out.zero_() if kept is None else out.copy_(kept)
 
-        pending = transfer.start(write, dtype=like.dtype, device=like.device)
-        for _, arrived, elements in pending.wait():
-            whole[arrived.start : arrived.stop] = elements
-    return whole.view(shape) if is_destination else whole
+def _place(elements: Tensor, ranges: Sequence[Range], whole: Tensor) -> None:
+    """Elements in the ascending order of their ranges to where they belong."""
+    position = 0
+    for start, stop in sorted(ranges) if whole.numel() else ():
+        whole[start:stop] = elements[position : position + stop - start]
+        position += stop - start
 
 
 def check_state(

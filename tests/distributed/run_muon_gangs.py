@@ -116,13 +116,13 @@ def run_case(scenario: str, layout: str) -> dict[str, Any]:
         if scenario == "clipped":
             norms.append(float(holder.optimizer.clip_gradients(0.5)))
         holder.step()
-    plan = holder.optimizer.plan  # type: ignore[attr-defined]
+    plans = holder.optimizer.plans  # type: ignore[attr-defined]
     return {
         "difference": difference(holder.pieces(), expected),
         "counters": holder.optimizer.counters,
-        "bytes_planned": plan.bytes_sent(holder.rank),
+        "bytes_planned": sum(plan.traffic(holder.rank).total for plan in plans),
         "norms": norms,
-        "digest": plan.digest,
+        "digest": [plan.digest for plan in plans],
     }
 
 

@@ -9,7 +9,7 @@ from torch.nn import Parameter
 from torch.optim import _muon
 
 from optimizers import MuonSpec, TorchMuonSpec, build_optimizer, orthogonalize
-from optimizers.muon_spec import update_scale
+from optimizers.specs import update_scale
 
 
 def float32_newton_schulz(

@@ -16,18 +16,20 @@ from torch import Tensor, nn
 
 from harness.study.trial import TrialSpec
 from harness.training.backends.accelerator import AcceleratorBackend, open_accelerator
+from harness.training.backends.inspection import Inspection, dtype_names
 from harness.training.backends.protocol import MakeOptimizer, WorkerContext
 from models import ModelOutput
 from optimizers import DeepSpeedMuonSpec, Fragment, NamedOptimizer
-from optimizers.deepspeed_muon import DeepSpeedMuon
+from optimizers.peers.deepspeed_muon import DeepSpeedMuon
 
 
 class DeepSpeedBackend(AcceleratorBackend):
     """One DeepSpeed engine around the model and the one optimizer.
 
-    DeepSpeed's clipping acts on the raw gradient here, because our optimizer orthogonalises after
-    it. It would clip the orthogonalised update of DeepSpeed's own Muon, for which a study's
-    `clip_norm` must be 0 therefore.
+    From stage 1 on DeepSpeed clips. It acts on the raw gradient here, because our optimizer
+    orthogonalises after it. It would clip the orthogonalised update of DeepSpeed's own Muon, for
+    which a study's `clip_norm` must be 0 therefore. At stage 0 DeepSpeed tells nobody the norm by
+    which it clips, and our optimizer clips, as under ddp.
     """
 
     name = "deepspeed"
@@ -72,20 +74,45 @@ class DeepSpeedBackend(AcceleratorBackend):
         return output
 
     def update(self, *, clip_norm: float) -> Tensor:
+        own_norm = None if self.stage else self.optimizer.clip_gradients(clip_norm)
         self.engine.step()
         if self.stage and self.engine.optimizer.overflow:
             self.optimizer.count_skipped_step()
         elif isinstance(self.optimizer, DeepSpeedMuon):
             self.optimizer.count_step()
-        norm = self.engine.get_global_grad_norm()
-        return torch.as_tensor(float("nan") if norm is None else norm, dtype=torch.float32)
+        norm = self.engine.get_global_grad_norm() if own_norm is None else own_norm
+        return torch.as_tensor(norm, dtype=torch.float32)
 
     def describe(self) -> dict[str, Any]:
         inside = {"zero_stage": self.stage, "gradient_clipping": self.clip_norm}
         return {**super().describe(), **inside}
 
+    def inspect(self) -> Inspection:
+        from deepspeed.runtime.torch_autocast import get_comm_dtype
+
+        zero, stage = self.engine.optimizer, _stage_of(self.engine.optimizer)
+        parameters = list(self.engine.module.parameters())
+        held = {parameter.dtype for parameter in parameters}
+        summed = {zero.gradient_accumulation_dtype} if stage else set()
+        sent = {get_comm_dtype(parameter) for parameter in parameters}
+        return Inspection(
+            wrapper=type(self.engine).__name__,
+            sharded=stage == 3 and all(hasattr(parameter, "ds_tensor") for parameter in parameters),
+            zero_stage=stage,
+            weights=dtype_names(held | {w.dtype for w in self.forward_weights().values()}),
+            gradients=dtype_names(held | summed),
+            exchange=dtype_names(sent | {self.engine.communication_data_type}),
+        )
+
+    def forward_weights(self) -> dict[str, Tensor]:
+        return {
+            name: getattr(parameter, "ds_tensor", parameter).detach()
+            for name, parameter in self.engine.module.named_parameters()
+        }
+
     def close(self) -> None:
         from deepspeed.comm import comm
+        from deepspeed.runtime import torch_autocast
         from deepspeed.utils import groups
 
         if hasattr(self, "engine"):
@@ -94,6 +121,8 @@ class DeepSpeedBackend(AcceleratorBackend):
         super().close()
         # DeepSpeed would go on with handles on process groups that are gone.
         comm.cdb = None
+        # Nor would it forget that this trial was in autocast.
+        torch_autocast.TORCH_AUTOCAST_INITIALIZED, torch_autocast.TORCH_AUTOCAST_DTYPE = False, None
         vars(groups).update(self._globals)
 
 
@@ -120,6 +149,18 @@ def _snapshot_of_groups() -> dict[str, Any]:
     }
 
 
+def _stage_of(optimizer: Any) -> int:
+    """The ZeRO stage that DeepSpeed built, by the class that it put around the optimizer."""
+    from deepspeed.runtime.zero.stage3 import DeepSpeedZeroOptimizer_Stage3
+    from deepspeed.runtime.zero.stage_1_and_2 import DeepSpeedZeroOptimizer
+
+    if isinstance(optimizer, DeepSpeedZeroOptimizer_Stage3):
+        return 3
+    if isinstance(optimizer, DeepSpeedZeroOptimizer):
+        return 2 if optimizer.partition_gradients else 1
+    return 0
+
+
 def deepspeed_config(spec: TrialSpec) -> dict[str, Any]:
     """DeepSpeed's configuration; nothing that changes a result is left to its defaults."""
     training = spec.training
@@ -130,12 +171,17 @@ def deepspeed_config(spec: TrialSpec) -> dict[str, Any]:
     return {
         "train_micro_batch_size_per_gpu": training.batch_size // share,
         "gradient_accumulation_steps": training.accumulation_steps,
-        "gradient_clipping": training.clip_norm,
+        "gradient_clipping": training.clip_norm if training.zero_stage else 0.0,
         "zero_optimization": zero,
         "zero_allow_untested_optimizer": True,
         "zero_force_ds_cpu_optimizer": False,
-        # fp32 weights and bf16 products, as the other backends do it.
-        "torch_autocast": {"enabled": training.precision == "bf16", "dtype": "bfloat16"},
+        # fp32 weights and bf16 products, as the other backends do it. The modules named "safe", by
+        # default every nn.Linear, would have weights gathered and gradients reduced in bf16.
+        "torch_autocast": {
+            "enabled": training.precision == "bf16",
+            "dtype": "bfloat16",
+            "lower_precision_safe_modules": [],
+        },
     }
 
 

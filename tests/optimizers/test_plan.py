@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from optimizers.layouts import flat_layout, row_layout, slice_layout, whole_layout
 from optimizers.newton_schulz import newton_schulz_flops
 from optimizers.routing import Matrix, route_parameters
-from optimizers.sharding import EVERYONE, Layout, Plan, make_plan
+from optimizers.plan import EVERYONE, Layout, Plan, make_plan
 
 LAYOUTS = {
     "whole": whole_layout,
@@ -42,7 +42,7 @@ def plan_for(
         layout=layout,
         workers=workers,
         cost=flops,
-        result_bytes=lambda matrix: 4,
+        travel_bytes=lambda matrix: (4, 4),
         share_whole=share_whole,
         reduces=reduces,
     )
@@ -69,7 +69,7 @@ def test_every_element_has_one_owner_one_momentum_and_the_weights_of_the_layout(
 ) -> None:
     layout = LAYOUTS[kind](named_shapes, workers=workers)
     plan = plan_for(named_shapes, layout, workers=workers)
-    assert sorted(i for wave in plan.waves for i in wave) == list(range(len(plan.shares)))
+    assert sorted(i for bucket in plan.buckets for i in bucket.indices) == list(range(len(plan.shares)))
     for share in plan.shares:
         assert 0 <= share.owner < workers
         held = sorted(r for r in share.momentum if r[0] < r[1])
@@ -101,7 +101,7 @@ def test_the_bytes_of_all_workers_never_exceed_what_travels_once_each_way(
 ) -> None:
     layout = LAYOUTS[kind](named_shapes, workers=workers)
     plan = plan_for(named_shapes, layout, workers=workers, reduces=reduces and kind == "whole")
-    sent = sum(plan.bytes_sent(worker) for worker in range(workers))
+    sent = sum(plan.traffic(worker).total for worker in range(workers))
     if kind == "whole":
         assert sent == pytest.approx(workers * plan.bytes_floor())
     else:
@@ -131,12 +131,13 @@ def test_the_digest_sees_a_moved_cut() -> None:
 
 @settings(max_examples=50, deadline=None)
 @given(shapes, st.integers(1, 4), st.sampled_from(list(LAYOUTS)))
-def test_a_wave_has_one_shape(
+def test_a_bucket_has_one_shape(
     named_shapes: list[tuple[str, tuple[int, ...]]], workers: int, kind: str
 ) -> None:
     plan = plan_for(named_shapes, LAYOUTS[kind](named_shapes, workers=workers), workers=workers)
-    for wave in plan.waves:
-        assert len({(plan.shares[i].matrix.rows, plan.shares[i].matrix.columns) for i in wave}) == 1
+    for bucket in plan.buckets:
+        matrices = [plan.shares[i].matrix for i in bucket.indices]
+        assert {(m.rows, m.columns) for m in matrices} == {(bucket.rows, bucket.columns)}
 
 
 def test_the_experts_of_one_tensor_are_spread_over_the_workers() -> None:
@@ -148,7 +149,7 @@ def test_the_experts_of_one_tensor_are_spread_over_the_workers() -> None:
 def test_matrices_held_by_one_worker_stay_there_and_cost_no_bytes() -> None:
     named_shapes = [("up", (8, 4, 6)), ("down", (8, 6, 4))]
     plan = plan_for(named_shapes, row_layout(named_shapes, workers=4), workers=4)
-    assert [plan.bytes_sent(worker) for worker in range(4)] == [0, 0, 0, 0]
+    assert [plan.traffic(worker).total for worker in range(4)] == [0, 0, 0, 0]
 
 
 def test_more_workers_than_matrices_leave_some_without_work() -> None:
@@ -168,7 +169,7 @@ def test_the_floors_are_those_of_data_parallelism_and_of_sharded_weights() -> No
         )
         assert sliced.bytes_floor() == pytest.approx(2 * bytes_of_all * (workers - 1) / workers**2)
         for plan in (reduced, sliced):
-            sent = [plan.bytes_sent(worker) for worker in range(workers)]
+            sent = [plan.traffic(worker).total for worker in range(workers)]
             assert sum(sent) / workers == pytest.approx(plan.bytes_floor())
 
 
@@ -176,7 +177,7 @@ def test_everyone_orthogonalises_whole_matrices_that_are_not_shared() -> None:
     layout = whole_layout([("w", (4, 6))], workers=3)
     plan = plan_for([("w", (4, 6))], layout, workers=3, share_whole=False)
     assert plan.shares[0].owner == EVERYONE
-    assert plan.bytes_sent(0) == 0
+    assert plan.traffic(0).total == 0
 
 
 @pytest.mark.parametrize(

@@ -8,11 +8,10 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor
 
-from optimizers.deepspeed_muon_spec import DeepSpeedMuonSpec
 from optimizers.fragments import Fragment
-from optimizers.muon import default_rules
 from optimizers.optimizer import Group, NamedOptimizer
-from optimizers.routing import Route, route_parameters
+from optimizers.peers.specs import DeepSpeedMuonSpec
+from optimizers.routing import Route, default_rules, route_parameters
 
 
 class DeepSpeedMuon(NamedOptimizer):

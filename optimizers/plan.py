@@ -2,7 +2,7 @@
 
 What a worker holds of a parameter is a contiguous range of its flattened elements. A `Layout` says
 so for every parameter and worker. From it the planner gives every matrix an owner, who will see it
-whole, and orders the matrices in waves of equal shape. Planning is deterministic: the same layout
+whole, and puts matrices of equal shape in buckets. Planning is deterministic: the same layout
 gives the same plan, and the same digest, on every worker.
 """
 
@@ -11,8 +11,9 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass
+from typing import Literal
 
 from optimizers.routing import Matrix
 
@@ -25,13 +26,18 @@ Layout = Mapping[str, tuple[Range, ...]]
 EVERYONE = -1
 """Owner of a matrix that every worker orthogonalises for itself."""
 
-# One wave is exchanged while another is computed. 64M elements are 256 MB in float32, long enough
-# to fill any link and small enough for a few of them to be in memory at once.
-_WAVE_ELEMENTS = 2**26
+# About as much as DistributedDataParallel puts in a bucket: enough to fill a link and to batch
+# small matrices, and little enough to leave while the backward pass goes on, and for a few to be in
+# memory at once.
+_BUCKET_ELEMENTS = 2**23
 
+# Local gradients are averaged in float32, whatever travels later.
+_GRADIENT_BYTES = 4
 
-# Momentum and gradients travel in float32, whatever the result's dtype.
-_MOMENTUM_BYTES = 4
+Exchange = Literal["none", "reduce_scatter", "all_to_all"]
+"""How the matrices of a bucket meet their owners. `none`: every worker has and orthogonalises them
+all. `reduce_scatter`: every worker has them all and owns as many as every other; results are
+gathered. `all_to_all`: fragments, or whole matrices that do not divide among the workers."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +48,8 @@ class Share:
         matrix: The matrix.
         owner: The worker that orthogonalises it, or `EVERYONE`.
         flops: The cost that the planner balanced.
-        result_bytes: Bytes of one element of the orthogonalised matrix.
+        momentum_bytes: Bytes of one element of the momentum on its way to the owner.
+        result_bytes: Bytes of one element of the orthogonalised matrix on its way back.
         momentum: For each worker, the range of the matrix whose momentum it keeps.
         weights: For each worker, the range of the matrix whose weights it keeps.
     """
@@ -50,6 +57,7 @@ class Share:
     matrix: Matrix
     owner: int
     flops: int
+    momentum_bytes: int
     result_bytes: int
     momentum: tuple[Range, ...]
     weights: tuple[Range, ...]
@@ -61,37 +69,76 @@ class Share:
 
 
 @dataclass(frozen=True)
+class BucketPlan:
+    """Matrices of one shape that are exchanged and orthogonalised together.
+
+    Args:
+        rows, columns: m and n.
+        exchange: How they meet their owners.
+        indices: Into the plan's shares, owner by owner, in the order of the model.
+    """
+
+    rows: int
+    columns: int
+    exchange: Exchange
+    indices: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """Bytes that a worker sends in a step, by where they go."""
+
+    within_node: int = 0
+    between_nodes: int = 0
+
+    @property
+    def total(self) -> int:
+        return self.within_node + self.between_nodes
+
+
+@dataclass(frozen=True)
 class Plan:
-    """The shares of all matrices, and the order in which they are worked on.
+    """The shares of all matrices, and the buckets in which they are worked on.
 
     Args:
         workers: Number of workers N.
         shares: One for each matrix, in the order of the model.
-        waves: Indices into `shares`; all matrices of a wave have the same shape.
+        buckets: In the order in which the last gradient of each arrives in a backward pass.
         reduces: Whether local gradients of whole matrices are averaged at their owners.
+        nodes: The node of each worker.
     """
 
     workers: int
     shares: tuple[Share, ...]
-    waves: tuple[tuple[int, ...], ...]
+    buckets: tuple[BucketPlan, ...]
     reduces: bool
+    nodes: tuple[int, ...]
 
     def load(self, worker: int) -> int:
         """Newton-Schulz operations of one worker in one step."""
         return sum(share.flops for share in self.shares if share.owner in (worker, EVERYONE))
 
-    def bytes_sent(self, worker: int) -> int:
+    def traffic(self, worker: int) -> Traffic:
         """What one worker sends in one step: gradients or momentum to the owners, results back."""
-        total = 0
+        within = between = 0
+        for destination, sent in self._sent_by(worker):
+            if self.nodes[destination] == self.nodes[worker]:
+                within += sent
+            else:
+                between += sent
+        return Traffic(within, between)
+
+    def _sent_by(self, worker: int) -> Iterator[tuple[int, int]]:
+        """`(destination, bytes)`."""
         for share in self.shares:
             if share.owner == worker:
-                others = (held for w, held in enumerate(share.weights) if w != worker)
-                total += share.result_bytes * sum(_length(held) for held in others)
+                for other, held in enumerate(share.weights):
+                    if other != worker:
+                        yield other, share.result_bytes * _length(held)
+            elif share.owner != EVERYONE and self.reduces and share.is_whole:
+                yield share.owner, _GRADIENT_BYTES * share.matrix.numel
             elif share.owner != EVERYONE:
-                reduced = self.reduces and share.is_whole
-                sent = share.matrix.numel if reduced else _length(share.momentum[worker])
-                total += _MOMENTUM_BYTES * sent
-        return total
+                yield share.owner, share.momentum_bytes * _length(share.momentum[worker])
 
     def bytes_floor(self) -> float:
         """The least that a worker can send on average.
@@ -106,24 +153,15 @@ class Plan:
                 continue
             travels = share.matrix.numel * (self.workers - 1) / self.workers
             if share.is_whole:
-                total += travels * (share.result_bytes + _MOMENTUM_BYTES * self.reduces)
+                total += travels * (share.result_bytes + _GRADIENT_BYTES * self.reduces)
             else:
-                total += travels * (share.result_bytes + _MOMENTUM_BYTES) / self.workers
+                total += travels * (share.result_bytes + share.momentum_bytes) / self.workers
         return total
 
     @property
     def digest(self) -> str:
         """SHA-256 of the plan: equal on all workers, or something is badly wrong."""
-        content = [
-            self.workers,
-            self.reduces,
-            self.waves,
-            [
-                (*astuple(s.matrix), s.owner, s.flops, s.result_bytes, s.momentum, s.weights)
-                for s in self.shares
-            ],
-        ]
-        return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+        return hashlib.sha256(json.dumps(astuple(self)).encode()).hexdigest()
 
 
 def make_plan(
@@ -132,9 +170,10 @@ def make_plan(
     layout: Layout,
     workers: int,
     cost: Callable[[Matrix], int],
-    result_bytes: Callable[[Matrix], int],
+    travel_bytes: Callable[[Matrix], tuple[int, int]],
     share_whole: bool,
     reduces: bool,
+    nodes: Sequence[int] | None = None,
 ) -> Plan:
     """Plan one optimizer step.
 
@@ -143,10 +182,11 @@ def make_plan(
         layout: What each worker holds of each parameter.
         workers: N.
         cost: Operations to orthogonalise a matrix.
-        result_bytes: Bytes of one element of the orthogonalised matrix.
+        travel_bytes: Bytes of one element of the momentum and of the result, as they travel.
         share_whole: Whether matrices that every worker holds whole are shared out too, or
             orthogonalised by everyone.
         reduces: Whether the owners of whole matrices average local gradients.
+        nodes: The node of each worker; by default there is one.
 
     Raises:
         ValueError: When the ranges of a parameter neither cover it once nor are all of it.
@@ -154,23 +194,57 @@ def make_plan(
     held = [_held(matrix, layout, workers=workers) for matrix in matrices]
     whole = [_is_whole(r, m.numel) for m, r in zip(matrices, held, strict=True)]
     costs = [cost(matrix) for matrix in matrices]
-    shared = [i for i in range(len(matrices)) if share_whole or not whole[i]]
-    if workers == 1:
-        shared = []
-    owners = _assign_owners(
-        [costs[i] for i in shared],
-        holders=[None if whole[i] else held[i] for i in shared],
+    shared = [i for i in range(len(matrices)) if (share_whole or not whole[i]) and workers > 1]
+    dealt = _deal([i for i in shared if whole[i]], matrices, workers=workers)
+    rest = [i for i in shared if i not in dealt]
+    assigned = _assign_owners(
+        [costs[i] for i in rest],
+        holders=[None if whole[i] else held[i] for i in rest],
         workers=workers,
     )
-    owner_of = dict(zip(shared, owners, strict=True))
+    owner_of = {**dealt, **dict(zip(rest, assigned, strict=True))}
     shares = []
     for index, (matrix, ranges) in enumerate(zip(matrices, held, strict=True)):
         owner = owner_of.get(index, EVERYONE)
         momentum = ranges
         if owner != EVERYONE and whole[index]:
             momentum = tuple((0, matrix.numel if w == owner else 0) for w in range(workers))
-        shares.append(Share(matrix, owner, costs[index], result_bytes(matrix), momentum, ranges))
-    return Plan(workers, tuple(shares), _waves(shares), reduces)
+        shares.append(Share(matrix, owner, costs[index], *travel_bytes(matrix), momentum, ranges))
+    exchange = {i: _exchange_of(i, owner_of, dealt) for i in range(len(matrices))}
+    return Plan(
+        workers=workers,
+        shares=tuple(shares),
+        buckets=_buckets(shares, exchange, workers=workers),
+        reduces=reduces,
+        nodes=tuple(nodes) if nodes is not None else (0,) * workers,
+    )
+
+
+def _exchange_of(index: int, owner_of: Mapping[int, int], dealt: Mapping[int, int]) -> Exchange:
+    if index not in owner_of:
+        return "none"
+    return "reduce_scatter" if index in dealt else "all_to_all"
+
+
+def _kind(matrix: Matrix) -> tuple[int, int, bool]:
+    """Matrices of one kind have the same shape and the same scale."""
+    return matrix.rows, matrix.columns, matrix.input_first
+
+
+def _deal(indices: Sequence[int], matrices: Sequence[Matrix], *, workers: int) -> dict[int, int]:
+    """Owners of whole matrices of which every worker gets equally many of each kind.
+
+    What does not divide among the workers is left for `_assign_owners`.
+    """
+    by_kind: dict[tuple[int, int, bool], list[int]] = defaultdict(list)
+    for index in indices:
+        by_kind[_kind(matrices[index])].append(index)
+    owners: dict[int, int] = {}
+    for group in by_kind.values():
+        # By turns, so that the matrices of one layer are at all of them.
+        even = len(group) - len(group) % workers
+        owners.update({index: turn % workers for turn, index in enumerate(group[:even])})
+    return owners
 
 
 def _assign_owners(
@@ -207,23 +281,22 @@ def _only_holder(ranges: tuple[Range, ...]) -> int | None:
     return holders[0] if len(holders) == 1 else None
 
 
-def _waves(shares: Sequence[Share]) -> tuple[tuple[int, ...], ...]:
-    """Equal shapes together, the costliest first; a large group in waves even over the owners."""
-    by_shape: dict[tuple[int, int], list[int]] = defaultdict(list)
-    for index, share in enumerate(shares):
-        by_shape[share.matrix.rows, share.matrix.columns].append(index)
-    waves = []
-    for group in sorted(by_shape.values(), key=lambda g: (-sum(shares[i].flops for i in g), g)):
-        turn: dict[int, int] = defaultdict(int)
-        turns = []
-        for index in group:
-            owner = shares[index].owner
-            turns.append((turn[owner], owner, index))
-            turn[owner] += 1
-        ordered = [index for _, _, index in sorted(turns)]
-        step = max(1, _WAVE_ELEMENTS // shares[group[0]].matrix.numel)
-        waves += [tuple(ordered[k : k + step]) for k in range(0, len(ordered), step)]
-    return tuple(waves)
+def _buckets(
+    shares: Sequence[Share], exchange: Mapping[int, Exchange], *, workers: int
+) -> tuple[BucketPlan, ...]:
+    """Equal kinds together, from the end of the model on, where gradients arrive first."""
+    by_kind: dict[tuple[tuple[int, int, bool], Exchange], list[int]] = defaultdict(list)
+    for index in reversed(range(len(shares))):
+        by_kind[_kind(shares[index].matrix), exchange[index]].append(index)
+    buckets = []
+    for ((rows, columns, _), how), group in by_kind.items():
+        size = max(1, _BUCKET_ELEMENTS // (rows * columns))
+        if how == "reduce_scatter":  # dealt by turns: any `workers` neighbours have all owners
+            size = max(workers, size - size % workers)
+        for begin in range(0, len(group), size):
+            ordered = sorted(group[begin : begin + size], key=lambda i: (shares[i].owner, i))
+            buckets.append(BucketPlan(rows, columns, how, tuple(ordered)))
+    return tuple(sorted(buckets, key=lambda bucket: -min(bucket.indices)))
 
 
 def _held(matrix: Matrix, layout: Layout, *, workers: int) -> tuple[Range, ...]:

@@ -10,10 +10,9 @@ from torch.optim._muon import muon
 
 from optimizers.adamw import adamw_options
 from optimizers.fragments import Fragment
-from optimizers.muon import default_rules
 from optimizers.optimizer import Group, NamedOptimizer
-from optimizers.routing import Route, route_parameters
-from optimizers.torch_muon_spec import TorchMuonSpec
+from optimizers.peers.specs import TorchMuonSpec
+from optimizers.routing import Route, default_rules, route_parameters
 
 # torch.optim.Muon's names of the same two scales.
 _ADJUST_LR = {"original": "original", "match_rms": "match_rms_adamw"}

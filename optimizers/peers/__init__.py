@@ -1,0 +1,1 @@
+"""Other people's Muons, to measure ours against."""
