@@ -17,9 +17,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from harness.code_version import code_sha256, code_version
 from harness.data import BatchHasher, BatchSampler, TokenDataset, open_dataset
 from harness.study.trial import TrialSpec
 from harness.training import checkpoint
+from harness.training.arithmetic import arithmetic_of
 from harness.training.backends.opening import open_backend
 from harness.training.backends.protocol import Backend, WorkerContext
 from harness.training.checkpoint import Checkpoint
@@ -31,7 +33,7 @@ from harness.training.metrics import (
     reset_peak_memory,
     to_tensors,
 )
-from harness.training.preflight import check_gang, check_groups, check_movement, fingerprints
+from harness.training.preflight import FirstStep, check_gang, check_groups, check_wrapping
 from harness.training.records import Outcome, OutcomeWord, Report
 from models import build_model, initialize, parameters_sha256
 from optimizers import build_optimizer, learning_rate_factor, routes
@@ -86,6 +88,8 @@ class TrialRun:
         self.spec, self.backend, self.dataset, self.started = spec, backend, dataset, started
         reset_peak_memory(backend.device)
         self.preflight = check_gang(backend, spec)
+        # Now: until the trial ends somebody may have edited the files.
+        self.code_version, self.code_sha256 = code_version(), code_sha256()
         torch.manual_seed(spec.seed)
         model = build_model(spec.model, vocab_size=dataset.vocab_size)
         initialize(model, seed=spec.seed)
@@ -96,7 +100,9 @@ class TrialRun:
         self.num_parameters = sum(parameter.numel() for _, parameter in named)
         self.routes = [asdict(route) for route in routes(spec.optimizer, named)]
         self.optimizer = backend.prepare(model, lambda ps: build_optimizer(spec.optimizer, ps))
+        self.preflight.update(check_wrapping(backend.inspect(), spec))
         check_groups([name for name, p in named if p.requires_grad], self.optimizer)
+        self.model = model
         self.sampler = BatchSampler(
             dataset.num_train_windows, batch_size=spec.training.batch_size, seed=spec.seed
         )
@@ -114,10 +120,10 @@ class TrialRun:
         self.last_report: Report | None = None
 
     def first_step(self, step: int) -> None:
-        """The first step here, after which every group must have moved. Counts as start-up."""
-        before = fingerprints(self.optimizer)
+        """The first step here, watched by the preflight. Counts as start-up."""
+        watch = FirstStep(self.backend, self.model, self.optimizer)
         self.train_step(step)
-        self.preflight["moved"] = check_movement(before, self.optimizer, self.backend)
+        self.preflight.update(watch.check(self.spec))
         self.startup_time_s = now(self.backend.device) - self.started
         self.clock.discard_interval()
 
@@ -249,6 +255,9 @@ class TrialRun:
             diverged_at_step=at,
             initial_parameters_sha256=self.initial_sha256,
             batches_sha256=self._hash_batches(),
+            arithmetic=arithmetic_of(self.spec, self.optimizer, self.backend.device),
+            code_version=self.code_version,
+            code_sha256=self.code_sha256,
             num_parameters=self.num_parameters,
             routes=self.routes,
             preflight=self.preflight,

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from harness.study.trial import TrialSpec
+from harness.training.backends.inspection import Inspection, dtype_names
 from harness.training.backends.protocol import Backend
-from optimizers import NamedOptimizer
+from optimizers import DeepSpeedMuonSpec, MuonSpec, NamedOptimizer
+
+WRAPPERS = {"ddp": "DistributedDataParallel", "fsdp2": "fully_shard"}
+PRODUCTS = {"fp32": "float32", "bf16": "bfloat16"}
 
 
 class PreflightError(RuntimeError):
@@ -19,10 +24,11 @@ class PreflightError(RuntimeError):
 
 
 def check_gang(backend: Backend, spec: TrialSpec) -> dict[str, Any]:
-    """Every worker knows of all the others.
+    """Every worker knows of all the others, through the library that the spec names.
 
     Raises:
-        PreflightError: the backend sees a different number of workers than the spec.
+        PreflightError: the backend sees a different number of workers than the spec, or Accelerate
+            opened another kind of gang.
     """
     counted = int(backend.sum_over_workers(torch.ones(1, device=backend.device)).item())
     if not backend.num_workers == counted == spec.workers:
@@ -30,7 +36,17 @@ def check_gang(backend: Backend, spec: TrialSpec) -> dict[str, Any]:
             f"the spec asks for {spec.workers} workers, the backend believes in "
             f"{backend.num_workers}, and an all-reduce counted {counted}"
         )
-    return {**backend.describe(), "workers_counted": counted}
+    found = backend.describe()
+    _require("Accelerate's distributed type", found["distributed_type"], _distributed_type(spec))
+    return {**found, "workers_counted": counted}
+
+
+def _distributed_type(spec: TrialSpec) -> str:
+    if spec.training.backend == "deepspeed":
+        return "DEEPSPEED"
+    if spec.workers == 1:
+        return "NO"
+    return "MULTI_GPU" if spec.gpus_per_worker else "MULTI_CPU"
 
 
 def check_groups(trainable: Sequence[str], optimizer: NamedOptimizer) -> None:
@@ -45,17 +61,140 @@ def check_groups(trainable: Sequence[str], optimizer: NamedOptimizer) -> None:
         raise PreflightError(f"parameters not in exactly one optimizer group: {wrong}")
 
 
-def fingerprints(optimizer: NamedOptimizer) -> dict[str, Tensor]:
+def check_wrapping(found: Inspection, spec: TrialSpec) -> dict[str, Any]:
+    """The library holds the model as the spec says, in fp32, and sends gradients in fp32.
+
+    Both precisions keep fp32 weights and gradients; `bf16` rounds the factors of a product only.
+
+    Raises:
+        PreflightError: naming what differs.
+    """
+    training, alone = spec.training, spec.workers == 1
+    with_zero = training.backend == "deepspeed"
+    wrapper = "DeepSpeedEngine" if with_zero else WRAPPERS[training.backend]
+    _require(
+        f"what {training.backend} put around the model",
+        found.wrapper,
+        "none" if alone and not with_zero else wrapper,
+    )
+    _require("the ZeRO stage", found.zero_stage, training.zero_stage if with_zero else None)
+    shards = training.zero_stage == 3 if with_zero else training.backend == "fsdp2" and not alone
+    _require("whether a worker holds a part of the weights only", found.sharded, shards)
+    _require("the dtypes of the weights", found.weights, ("float32",))
+    _require("the dtypes of accumulated gradients", found.gradients, ("float32",))
+    _require("the dtypes of gradients on their way", found.exchange, ("float32",))
+    return asdict(found)
+
+
+def _require(what: str, found: object, expected: object) -> None:
+    if found != expected:
+        raise PreflightError(
+            f"{what}: {found} is found where the spec asks for {expected}; the installed library "
+            "does something else than this version of optbench expects of it"
+        )
+
+
+class FirstStep:
+    """Watches the first step: what was computed in which dtype, and what moved.
+
+    Args:
+        backend: With its model prepared.
+        model: The module as it was built, now inside what the backend put around it.
+        optimizer: Bound.
+    """
+
+    def __init__(self, backend: Backend, model: nn.Module, optimizer: NamedOptimizer) -> None:
+        self.backend, self.optimizer = backend, optimizer
+        self.before = fingerprints(backend.forward_weights())
+        self.counters = dict(optimizer.counters)
+        self.products: set[torch.dtype] = set()
+        self.gradients: set[torch.dtype] = set()
+        # The model's own hooks run outside of its autocast, those of a part inside.
+        part = next(model.children())
+        self._hooks = [
+            part.register_forward_pre_hook(self._see_products),
+            optimizer.register_step_pre_hook(self._see_gradients),
+        ]
+
+    def _see_products(self, *_: Any) -> None:
+        kind = self.backend.device.type
+        autocast = torch.is_autocast_enabled(kind)
+        self.products.add(torch.get_autocast_dtype(kind) if autocast else torch.float32)
+
+    def _see_gradients(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
+        for group in optimizer.param_groups:
+            self.gradients.update(p.grad.dtype for p in group["params"] if p.grad is not None)
+
+    def check(self, spec: TrialSpec) -> dict[str, Any]:
+        """After the step. A collective call.
+
+        Raises:
+            PreflightError: naming what differs from the spec.
+        """
+        for hook in self._hooks:
+            hook.remove()
+        products = dtype_names(self.products)
+        _require("the dtype of matrix products", products, (PRODUCTS[spec.training.precision],))
+        # DeepSpeed steps its own Muon, which is not this object.
+        if not isinstance(spec.optimizer, DeepSpeedMuonSpec):
+            gradients = dtype_names(self.gradients)
+            _require("the dtypes of the optimizer's gradients", gradients, ("float32",))
+        found: dict[str, Any] = {"products": products}
+        if self._increase("skipped_steps"):
+            return found  # a gradient was not finite: nothing has moved, and the loss will say why
+        found["newton_schulz_calls"] = self._check_newton_schulz(spec)
+        moved = moved_parameters(self.before, self.backend)
+        found["moved"] = check_movement(moved, self.optimizer)
+        return found
+
+    def _increase(self, counter: str) -> int:
+        return self.optimizer.counters.get(counter, 0) - self.counters.get(counter, 0)
+
+    def _check_newton_schulz(self, spec: TrialSpec) -> int | None:
+        """Every matrix is orthogonalised once a step: by one worker, or by all of them."""
+        if "newton_schulz_calls" not in self.optimizer.counters:
+            return None
+        here = torch.tensor(float(self._increase("newton_schulz_calls")), dtype=torch.double)
+        calls = int(self.backend.sum_over_workers(here.to(self.backend.device)).item())
+        allowed = allowed_newton_schulz_calls(spec, self.optimizer)
+        if calls not in allowed:
+            raise PreflightError(
+                f"{calls} matrices were orthogonalised in the first step, over all workers; the "
+                f"routes name {' or '.join(map(str, allowed))}"
+            )
+        return calls
+
+
+def allowed_newton_schulz_calls(spec: TrialSpec, optimizer: NamedOptimizer) -> tuple[int, ...]:
+    """How many matrices the gang may orthogonalise in a step, by the routes."""
+    once = sum(route.num_matrices for route in optimizer.routes if route.algorithm == "muon")
+    training = spec.training
+    whole = training.backend == "ddp" or (
+        training.backend == "deepspeed" and training.zero_stage == 0
+    )
+    if spec.workers == 1 or not whole:
+        return (once,)
+    each = once * spec.workers
+    # Other optimizers than Muon know no exchange: every worker does all the work.
+    exchange = spec.optimizer.exchange if isinstance(spec.optimizer, MuonSpec) else "replicated"
+    return {"owner": (once,), "replicated": (each,), "auto": (once, each)}[exchange]
+
+
+def fingerprints(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Parameter name -> the double-precision sum of squares of what this worker holds of it."""
-    return {
-        name: weights.double().square().sum() for name, weights in optimizer.held_weights().items()
-    }
+    return {name: weight.double().square().sum() for name, weight in weights.items()}
 
 
-def check_movement(
-    before: Mapping[str, Tensor], optimizer: NamedOptimizer, backend: Backend
-) -> dict[str, float]:
-    """After the first step every group has moved, on some worker at least.
+def moved_parameters(before: Mapping[str, Tensor], backend: Backend) -> set[str]:
+    """The parameters whose weights, as the forward pass reads them, changed on some worker."""
+    after, names = fingerprints(backend.forward_weights()), list(before)
+    moved_here = torch.stack([(after[name] != before[name]).double() for name in names])
+    moved = backend.sum_over_workers(moved_here)
+    return {name for name, times in zip(names, moved.tolist(), strict=True) if times}
+
+
+def check_movement(moved: set[str], optimizer: NamedOptimizer) -> dict[str, float]:
+    """After the first step every group has moved.
 
     Returns the share of the parameters that moved, by group. A group whose learning rate is zero
     may stand still: a resumed trial can begin at the end of its schedule.
@@ -63,17 +202,13 @@ def check_movement(
     Raises:
         PreflightError: naming the group whose weights are where they were.
     """
-    after, names = fingerprints(optimizer), list(before)
-    moved_here = torch.stack([(after[name] != before[name]).double() for name in names])
-    moved = backend.sum_over_workers(moved_here)
-    moved_names = {name for name, times in zip(names, moved.tolist(), strict=True) if times}
     shares = {}
     for group in optimizer.param_groups:
         members = group["parameter_names"]
-        shares[group["name"]] = sum(name in moved_names for name in members) / len(members)
+        shares[group["name"]] = sum(name in moved for name in members) / len(members)
         if group["lr"] and not shares[group["name"]]:
             raise PreflightError(
-                f"the optimizer group {group['name']!r} did not move in the first step "
+                f"the optimizer group {group['name']!r} did not move the model in the first step "
                 f"(learning rate {group['lr']:g}, {len(members)} parameters)"
             )
     return shares

@@ -14,6 +14,7 @@ from accelerate.utils import InitProcessGroupKwargs
 from torch import Tensor, nn
 
 from harness.study.trial import TrialSpec
+from harness.training.backends.inspection import Inspection, inspect_whole, whole_weights
 from harness.training.backends.protocol import COLLECTIVE_TIMEOUT_S, WorkerContext
 from models import ModelOutput
 from optimizers import NamedOptimizer
@@ -33,13 +34,16 @@ def open_accelerator(
     all-reduce.
     """
     on_cpu, alone = spec.gpus_per_worker == 0, context.num_workers == 1 and not deepspeed_plugin
+    autocast = spec.training.precision == "bf16" and not deepspeed_plugin
     torch.set_num_threads(spec.cpus_per_worker)
     process_group = InitProcessGroupKwargs(
         backend="gloo" if on_cpu else "nccl", timeout=timedelta(seconds=COLLECTIVE_TIMEOUT_S)
     )
     accelerator = Accelerator(
         cpu=on_cpu and deepspeed_plugin is None,
-        mixed_precision="bf16" if spec.training.precision == "bf16" else "no",
+        # With a DeepSpeed plugin Accelerate's "bf16" is no autocast: it turns DeepSpeed's own bf16
+        # on, with bf16 weights and gradients. DeepSpeed's configuration asks for autocast.
+        mixed_precision="bf16" if autocast else "no",
         deepspeed_plugin=deepspeed_plugin,
         kwargs_handlers=[*handlers, *([] if alone else [process_group])],
     )
@@ -102,6 +106,12 @@ class AcceleratorBackend:
             "device": str(self.device),
             "threads": torch.get_num_threads(),
         }
+
+    def inspect(self) -> Inspection:
+        return inspect_whole(self.module)
+
+    def forward_weights(self) -> dict[str, Tensor]:
+        return whole_weights(self.module)
 
     def close(self) -> None:
         """Gives back the process group and the singletons, so that the next trial starts afresh.

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from harness.training.backends.inspection import Inspection
 from models import ModelOutput
 from optimizers import NamedOptimizer
 
@@ -108,6 +109,17 @@ class Backend(Protocol):
 
     def describe(self) -> dict[str, Any]:
         """What really runs: distributed type, world size, device. Checked by the preflight."""
+        ...
+
+    def inspect(self) -> Inspection:
+        """What the library did with the prepared model. Checked by the preflight."""
+        ...
+
+    def forward_weights(self) -> dict[str, Tensor]:
+        """Parameter name -> what this worker holds of the weights that the forward pass reads.
+
+        A library may give the optimizer a copy of the weights: this is not that copy.
+        """
         ...
 
     def close(self) -> None:
