@@ -29,6 +29,9 @@ from optimizers.routing import FUSED_QKV, Route, default_rules, route_parameters
 from optimizers.sharing import choose_computations, plan_muon, travel_dtype
 from optimizers.specs import MuonSpec, update_scale
 
+Part = tuple[frozenset[str], Plan, tuple[Bucket, ...]]
+"""The parameters that one call of `step` updates, who does what of it, and in which buckets."""
+
 
 class Muon(NamedOptimizer):
     """`W <- (1 - lr wd) W - lr scale(m, n) orth(U)`, with `U` the (Nesterov) momentum.
@@ -56,7 +59,7 @@ class Muon(NamedOptimizer):
         self.spec = spec
         self.computations = choose_computations(spec, self.routes, device=self._device)
         self._reduction: Reduction | None = None
-        self._prepare()
+        self._planned: list[Part] | None = None
 
     # One step.
 
@@ -158,7 +161,7 @@ class Muon(NamedOptimizer):
             if group["algorithm"] == "adamw":
                 gradients = [fragment.gradient() for fragment in self._active(group)]
                 everywhere += [gradient for gradient in gradients if gradient is not None]
-        return everywhere, [bucket.gradient() for bucket in self._buckets]
+        return everywhere, [bucket.gradient() for bucket in self._buckets if bucket.mine]
 
     # What is planned when the optimizer is bound.
 
@@ -168,16 +171,7 @@ class Muon(NamedOptimizer):
                 "exchange = 'replicated' needs averaged gradients, and bind was told that they are "
                 "local: average them, or use exchange = 'owner'"
             )
-        nodes = agree_on_nodes(
-            group=self._process_group, workers=self._workers, device=self._device
-        )
-        plans = [self._plan(names, nodes) for names in self._stepped_together()]
-        gang = self._gang()
-        self._parts = [
-            (frozenset(share.matrix.parameter for share in plan.shares), plan, buckets)
-            for plan in plans
-            if (buckets := make_buckets(plan, self._fragments, gang))
-        ]
+        self._planned = None
         if self._reduction is not None:
             self._reduction.close()
         self._reduction = None
@@ -187,6 +181,26 @@ class Muon(NamedOptimizer):
         choices = [(c.form, c.restarts, str(c.dtype)) for c in self.computations.values()]
         digests = [plan.digest for plan in self.plans]
         return repr([super()._prepare(), self.spec.model_dump_json(), choices, digests])
+
+    @property
+    def _parts(self) -> list[Part]:
+        """What each call of `step` works on; planned when first needed after `bind`."""
+        if self._planned is None:
+            nodes = agree_on_nodes(
+                group=self._process_group, workers=self._workers, device=self._device
+            )
+            gang = self._gang()
+            plans = [self._plan(names, nodes) for names in self._stepped_together()]
+            self._planned = [
+                (
+                    frozenset(share.matrix.parameter for share in plan.shares),
+                    plan,
+                    make_buckets(plan, self._fragments, gang),
+                )
+                for plan in plans
+                if plan.shares
+            ]
+        return self._planned
 
     @property
     def plans(self) -> tuple[Plan, ...]:
