@@ -110,6 +110,8 @@ class MuonSpec(MuonFamilySpec):
     )
     starved_matrices: Literal["orthogonalize", "skip"] = Field(
         default="orthogonalize",
+        # Left out where it is the default, so that the keys of older trials stay.
+        exclude_if=lambda policy: policy == "orthogonalize",
         description="A matrix whose whole gradient is zero, as of an expert without a token: "
         "orthogonalize its fading momentum all the same, or skip it (momentum and weight decay go "
         "on, the weights are not moved).",
@@ -128,10 +130,11 @@ class MuonSpec(MuonFamilySpec):
         description="Patterns of weights stored as (inputs, outputs): the scale by shape takes "
         "m = outputs and n = inputs for every weight.",
     )
-    exchange: Literal["auto", "replicated", "owner"] = Field(
+    exchange: Literal["auto", "replicated", "owner", "node"] = Field(
         default="auto",
         description="How workers share the work when each holds whole matrices: replicated (each "
-        "computes all), owner (each computes its share), auto.",
+        "computes all), owner (each computes its share), node (the workers of each node share it "
+        "among themselves), auto (owner, or node where that sends fewer bytes between nodes).",
     )
 
     @model_validator(mode="after")

@@ -2,10 +2,11 @@
 
 The file is a CSV with a header and one row a run. Required columns: `variant`, `seed`, `value`.
 Optional: `outcome` (completed, diverged, stopped, failed, out_of_memory), `diverged_at_step`,
-`initial_sha256` with `batches_sha256`, which prove that two runs of a seed are a pair, `unit`: what
-the values are counted in, such as nats, for the sentences; and `phase`: only rows of the
-confirmation are read. The seeds of the tuning chose the hyperparameters, and a horizon is the
-baseline at another length.
+`initial_sha256` with `batches_sha256`, which prove that two runs of a seed are a pair, and
+`precision`, `ns_dtype`, `device_type`, `torch_version`, `code_version` and `code_sha256`, which can
+still disprove it; `unit`: what the values are counted in, such as nats, for the sentences; and
+`phase`: only rows of the confirmation are read. The seeds of the tuning chose the hyperparameters,
+and a horizon is the baseline at another length.
 
 Whatever the file holds, a person sees either an analysis or one list of mistakes with their lines.
 """
@@ -20,7 +21,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from harness.analysis.compare import analyse
-from harness.analysis.result_rows import ResultRow
+from harness.analysis.result_rows import COMPUTED_COLUMNS, ResultRow, computed_of
 from harness.analysis.results import Analysis
 from harness.analysis.stats.pairing import Pairing
 from harness.errors import UserError
@@ -37,7 +38,8 @@ OPTIONAL_COLUMNS = (
     "phase",
 )
 UNIT_COLUMN = "unit"
-"""Optional too; misspelt it costs a word in a sentence, so no near miss of it is refused."""
+FURTHER_COLUMNS = (UNIT_COLUMN, *COMPUTED_COLUMNS)
+"""Optional too; people have columns like `device` of their own, so no near miss is refused."""
 MAXIMUM_SHOWN_MISTAKES = 20
 
 PHASES = ("tuning", "confirmation", "horizon")
@@ -197,7 +199,7 @@ def _check_header(path: Path, columns: Sequence[str] | None) -> None:
     columns = [_printable(name) for name in columns]
     if repeated := sorted({name for name in columns if columns.count(name) > 1}):
         mistakes.append(f"column(s) {', '.join(repeated)} appear more than once")
-    known = (*REQUIRED_COLUMNS, *OPTIONAL_COLUMNS, UNIT_COLUMN)
+    known = (*REQUIRED_COLUMNS, *OPTIONAL_COLUMNS, *FURTHER_COLUMNS)
     unknown = [name for name in columns if name not in known]
     for name in REQUIRED_COLUMNS:
         if name not in columns:
@@ -255,7 +257,7 @@ def _row(record: dict[str, str], *, line: int, mistakes: list[str]) -> ResultRow
         return None
     if not variant:
         mistakes.append(f"line {line}: the variant is empty: name it")
-    for name in ("variant", UNIT_COLUMN):
+    for name in ("variant", *FURTHER_COLUMNS):
         if _has_control_characters(cells.get(name, "")):
             mistakes.append(
                 f"line {line}: {name} {_quoted(cells[name])} holds characters that cannot be seen: "
@@ -286,6 +288,7 @@ def _row(record: dict[str, str], *, line: int, mistakes: list[str]) -> ResultRow
         batches_sha256=cells.get("batches_sha256") or None,
         diverged_at_step=step,
         unit=cells.get(UNIT_COLUMN) or None,
+        computed=computed_of(cells),
     )
 
 

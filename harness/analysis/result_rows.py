@@ -1,11 +1,24 @@
 """The table that every analysis starts from: one row a run, whatever its outcome."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from harness.analysis.stats.arithmetic import Computed
 from harness.errors import UserError
 from harness.training.records import OUTCOMES
+
+UNRECORDED = Computed()
+
+COMPUTED_COLUMNS = {
+    "precision": "precision",
+    "ns_dtype": "ns_dtype",
+    "device_type": "device_type",
+    "torch_version": "torch",
+    "code_version": "version",
+    "code_sha256": "code",
+}
+"""Columns of a table of results, each with the field of `Computed` that it holds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,7 +26,8 @@ class ResultRow:
     """One run: its variant, its seed and how it ended.
 
     `value` is the final validation loss of a completed run, and None of every other. `unit` is
-    what the values are counted in ("nats" in a study); None where nobody said.
+    what the values are counted in ("nats" in a study); None where nobody said. `computed` is in
+    what arithmetic, on what device and by what code.
 
     The statistics read it as it is: as the end of a run (`stats.outcomes.RunEnd`) and as its start
     (`stats.pairing.RunStart`).
@@ -27,6 +41,7 @@ class ResultRow:
     batches_sha256: str | None = None
     diverged_at_step: int | None = None
     unit: str | None = None
+    computed: Computed = UNRECORDED
 
     @property
     def completed(self) -> bool:
@@ -53,6 +68,12 @@ class ResultRow:
                 f"{where}: completed, yet its value is {self.value}: give a finite number, "
                 "or say how the run ended, for example outcome diverged"
             )
+
+
+def computed_of(cells: Mapping[str, str]) -> Computed:
+    """From the cells of a row; where only a version names the code, the version is compared."""
+    found = {field: cells.get(column) or None for column, field in COMPUTED_COLUMNS.items()}
+    return Computed(**{**found, "code": found["code"] or found["version"]})
 
 
 def by_variant(rows: Sequence[ResultRow]) -> dict[str, list[ResultRow]]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import statistics
+from dataclasses import replace
 from itertools import takewhile
 
 from harness.analysis.compare import analyse
 from harness.analysis.horizon_speedup import lost_losses, worth_of_speed
 from harness.analysis.result_rows import ResultRow
 from harness.analysis.search.summary import summarise_search
+from harness.analysis.stats.arithmetic import Computed
 from harness.analysis.study_results import StudyResults, with_analysis
 from harness.errors import UserError
 from harness.runs.files import write_json
@@ -16,6 +18,7 @@ from harness.runs.folder import StudyFolder
 from harness.runs.snapshot import StudySnapshot, TrialSnapshot, load_snapshot
 from harness.study.settings import MINIMUM_SEEDS
 from harness.study.study_file import horizons_wanted
+from harness.training.records import Outcome
 
 MARGIN = "analysis.margin_speedup_percent"
 UNIT = "nats"
@@ -68,6 +71,21 @@ def _row(trial: TrialSnapshot) -> ResultRow | None:
         batches_sha256=outcome.batches_sha256,
         diverged_at_step=outcome.diverged_at_step,
         unit=UNIT,
+        computed=computed_by(outcome),
+    )
+
+
+def computed_by(outcome: Outcome) -> Computed:
+    """What the outcome recorded of its arithmetic and code, as the certificate reads it."""
+    code = Computed(code=outcome.code_sha256, version=outcome.code_version)
+    if (arithmetic := outcome.arithmetic) is None:
+        return code
+    return replace(
+        code,
+        precision=arithmetic.precision,
+        device_type=arithmetic.device_type,
+        torch=arithmetic.torch,
+        ns_dtype=arithmetic.ns_dtype,
     )
 
 

@@ -5,14 +5,23 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 
 from harness.analysis.measures import perplexity
-from harness.analysis.study_analysis import UNIT
+from harness.analysis.result_rows import COMPUTED_COLUMNS, UNRECORDED
+from harness.analysis.study_analysis import UNIT, computed_by
 from harness.runs.files import write_text
 from harness.runs.snapshot import StudySnapshot, TrialSnapshot
 
 Cell = str | int | float | None
+
+
+def _computed(field: str, trial: TrialSnapshot) -> Cell:
+    known = UNRECORDED if trial.outcome is None else computed_by(trial.outcome)
+    found: str | None = getattr(known, field)
+    return found
+
 
 CSV_COLUMNS: dict[str, Callable[[TrialSnapshot], Cell]] = {
     "variant": lambda trial: trial.variant,
@@ -37,6 +46,7 @@ CSV_COLUMNS: dict[str, Callable[[TrialSnapshot], Cell]] = {
         trial.outcome.initial_parameters_sha256 if trial.outcome else None
     ),
     "batches_sha256": lambda trial: trial.outcome.batches_sha256 if trial.outcome else None,
+    **{column: partial(_computed, field) for column, field in COMPUTED_COLUMNS.items()},
     "trial_key": lambda trial: trial.key,
     "reason": lambda trial: trial.outcome.reason if trial.outcome else None,
 }

@@ -1,24 +1,25 @@
-"""The certificate of pairing: two runs of a seed are a pair only if they provably start alike.
+"""The certificate of pairing: two runs of a seed are a pair only if all but the variant is alike.
 
-It is decided from hashes, never from how the results correlate.
+Start and batches by their hashes, precision, device and code by what the runs recorded; never from
+how the results correlate.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from harness.analysis.stats.arithmetic import ComputedRun, first_difference, recorded
+
 Pairing = Literal["auto", "paired", "unpaired"]
 
 
-class RunStart(Protocol):
-    """What one run recorded about its start and its data; None where it recorded nothing."""
+class RunStart(ComputedRun, Protocol):
+    """What one run recorded of its start, its data and its arithmetic; None where nothing."""
 
     @property
     def initial_sha256(self) -> str | None: ...
     @property
     def batches_sha256(self) -> str | None: ...
-    @property
-    def completed(self) -> bool: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,8 +40,9 @@ def certify(
     """Decide between paired and unpaired tests.
 
     `auto` is paired exactly when both sides have the same seeds and, for every seed, the hashes of
-    the initial parameters and of the batch sequence are present and equal. Only where a run did
-    not complete may the hash of its batches be missing.
+    the initial parameters and of the batch sequence are present and equal, and all runs were
+    computed alike (see `harness.analysis.stats.arithmetic`). Only where a run did not complete may
+    the hash of its batches be missing. Where no run recorded its arithmetic, hashes are enough.
 
     Raises:
         ValueError: `paired` was asked for and the seeds differ.
@@ -55,20 +57,23 @@ def certify(
                 "run the missing seeds or compare unpaired"
             )
         if mismatch is None:
-            return _certified(len(variant))
+            return _certified(variant, baseline)
         reason = f"paired, as asked for, not certified: {mismatch}"
         return PairingCertificate(paired=True, certified=False, reason=reason)
     if mismatch is None:
-        return _certified(len(variant))
+        return _certified(variant, baseline)
     return PairingCertificate(paired=False, certified=False, reason=f"unpaired: {mismatch}")
 
 
-def _certified(seeds: int) -> PairingCertificate:
-    return PairingCertificate(
-        paired=True,
-        certified=True,
-        reason=f"paired: initial parameters and batches agree by hash for all {seeds} seeds",
-    )
+def _certified(
+    variant: Mapping[int, RunStart], baseline: Mapping[int, RunStart]
+) -> PairingCertificate:
+    reason = f"paired: initial parameters and batches agree by hash for all {len(variant)} seeds"
+    if recorded(variant, baseline):
+        reason += ", and so do precision, device and code"
+    else:
+        reason += "; precision, device and code are not recorded"
+    return PairingCertificate(paired=True, certified=True, reason=reason)
 
 
 def _first_mismatch(
@@ -88,7 +93,7 @@ def _first_mismatch(
             continue
         if a.batches_sha256 != b.batches_sha256:
             return f"the batches differ for seed {seed}"
-    return None
+    return first_difference(variant, baseline)
 
 
 def _seed_difference(variant: Mapping[int, object], baseline: Mapping[int, object]) -> str:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import shutil
 from pathlib import Path
 
 import pytest
 
+from harness.analysis.result_rows import COMPUTED_COLUMNS
 from harness.analysis.study_analysis import analyse_study
 from harness.analysis.study_results import load_results
 from harness.errors import UserError
@@ -37,14 +40,21 @@ def test_an_analysis_of_another_rule_is_not_shown_but_made_again(folder: StudyFo
     after = json.loads(folder.analysis_path.read_text())
     assert after["variants"] == before["variants"]
     (old,), (new,) = before["comparisons"], after["comparisons"]
-    same = ("mean_difference", "p", "statistic", "paired", "pairing_reason", "n")
+    same = ("mean_difference", "p", "statistic", "paired", "pairing_certified", "n")
     assert {name: new[name] for name in same} == {name: old[name] for name in same}
+    unrecorded = "; precision, device and code are not recorded"
+    assert new["pairing_reason"] == old["pairing_reason"] + unrecorded
     assert new["interval_alone"] == old["interval"]
 
 
-def test_the_table_of_results_is_the_same(folder: StudyFolder) -> None:
-    results = load_results(folder)
-    assert results_csv(results.trials) == (folder.path / "results.csv").read_text()
+def test_the_table_of_results_is_the_same_with_empty_columns_for_what_was_not_recorded(
+    folder: StudyFolder,
+) -> None:
+    table = list(csv.DictReader(io.StringIO(results_csv(load_results(folder).trials))))
+    for row in table:
+        assert {row.pop(column) for column in COMPUTED_COLUMNS} == {""}
+    with (folder.path / "results.csv").open(newline="") as file:
+        assert table == list(csv.DictReader(file))
 
 
 def test_an_analysis_is_read_back_whole(folder: StudyFolder) -> None:
