@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
 from harness.cli.app import app
 from harness.cli.options import (
@@ -27,6 +28,7 @@ from harness.errors import UserError
 if TYPE_CHECKING:
     from harness.data import TokenDataset
     from harness.runs.folder import StudyFolder
+    from harness.study.resolution import Resolution
     from harness.study.study_file import Study
 
 
@@ -66,8 +68,9 @@ def run(
     if address is None and "RAY_ADDRESS" not in os.environ:
         check_fits(study.resources, this_machine())
     dataset = _prepare_data(study, console)
-    plan = make_plan(study, dataset.manifest.sha256)
     folder = _folder(runs_dir, study.name)
+    study, resolution = _resolved(study, folder, console)
+    plan = make_plan(study, dataset.manifest.sha256, resolution=resolution)
     with folder.locked():
         freeze(folder, plan, source=study_file, amend=amend)
         _write_context(folder, dataset)
@@ -117,8 +120,9 @@ def plan(
     study = load_study(study_file, overrides or ())
     console = Console(stderr=as_json)
     dataset = _prepare_data(study, console)
-    frozen = make_plan(study, dataset.manifest.sha256)
     folder = _folder(runs_dir, study.name)
+    study, resolution = _resolved(study, folder, console)
+    frozen = make_plan(study, dataset.manifest.sha256, resolution=resolution)
     if not draft:
         with folder.locked():
             freeze(folder, frozen, source=study_file, amend=amend)
@@ -130,6 +134,18 @@ def plan(
         print(json.dumps(summary, indent=1, allow_nan=False))
     else:
         console.print(render_plan(summary))
+
+
+def _resolved(
+    study: Study, folder: StudyFolder | None, console: Console
+) -> tuple[Study, Resolution | None]:
+    """The study with a dtype in the place of every `auto`, and where it comes from."""
+    from harness.runs.resolve import resolve
+
+    found = resolve(study, folder)
+    if found.notice is not None:
+        console.print(Text(f"{found.notice}.", style="yellow"), soft_wrap=True)
+    return found.study, found.resolution
 
 
 def _prepare_data(study: Study, console: Console) -> TokenDataset:
@@ -197,6 +213,7 @@ def trial(
     study = load_study(study_file, [*(overrides or ()), f"resources.workers={workers}"])
     quiet = int(os.environ.get("RANK", "0")) > 0
     console = Console(stderr=as_json, quiet=quiet)
+    study, _ = _resolved(study, None, console)
     dataset = _prepare_data(study, console)
     spec = trial_spec(study, find_variant(study, variant), seed, dataset.manifest.sha256)
     context = replace(
