@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from typing import Literal, cast
 
 import torch
+import torch.distributed as dist
 
+from optimizers.fragments import agree_on_nodes
 from optimizers.newton_schulz import Computation, choose_computation
 from optimizers.plan import Layout, Plan, make_plan
 from optimizers.routing import Matrix, Route
@@ -71,3 +75,50 @@ def plan_muon(
         reduces=reduces,
         nodes=nodes,
     )
+
+
+Sharing = Literal["replicated", "owner", "node"]
+
+
+def choose_sharing(exchange: str, *, device: torch.device) -> Sharing:
+    """What `exchange` means for the workers of the default group. A collective call for `auto`."""
+    if exchange != "auto":
+        return cast(Sharing, exchange)
+    workers = dist.get_world_size()
+    nodes = agree_on_nodes(group=None, workers=workers, device=device)
+    return best_sharing(nodes, pairwise=dist.get_backend() == "gloo")
+
+
+def best_sharing(nodes: Sequence[int], *, pairwise: bool) -> Sharing:
+    """Whether all workers share the work, or those of each node: what leaves a node decides.
+
+    In float32 elements of the matrices that leave one node of n workers, of N in all:
+
+    - owner: a gradient to its owner and the result back. Pairwise, each worker sends `(N - n) / N`
+      of both to the workers elsewhere, `2 n (N - n) / N`; in a ring one worker of the node has a
+      neighbour elsewhere, `2 (N - 1) / N`.
+    - node: the gradient's all-reduce, always a ring, `2 (N - 1) / N`.
+
+    With equal bytes all workers share, since each then computes less.
+
+    Args:
+        nodes: The node of each worker.
+        pairwise: Whether matrices move by all-to-all (gloo) instead of by rings (NCCL).
+    """
+    workers, largest = len(nodes), max(Counter(nodes).values())
+    if not pairwise or largest == workers:
+        return "owner"
+    by_owner = 2 * largest * (workers - largest) / workers
+    by_node = 2 * (workers - 1) / workers
+    return "node" if by_node < by_owner else "owner"
+
+
+def group_of_node(*, device: torch.device) -> dist.ProcessGroup | None:
+    """The group of the workers on this worker's node. A collective call."""
+    nodes = agree_on_nodes(group=None, workers=dist.get_world_size(), device=device)
+    members = [
+        [rank for rank, node in enumerate(nodes) if node == number] for number in sorted(set(nodes))
+    ]
+    groups = [dist.new_group(ranks) for ranks in members]  # every worker creates all of them
+    own: dist.ProcessGroup | None = groups[nodes[dist.get_rank()]]
+    return own

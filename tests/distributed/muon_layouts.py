@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -13,7 +14,7 @@ from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.tensor import Shard, distribute_tensor
 from torch.nn import Parameter
 
-from optimizers import Fragment, MuonSpec, NamedOptimizer, build_optimizer
+from optimizers import Fragment, Muon, MuonSpec, NamedOptimizer, build_optimizer
 from optimizers.layouts import flat_layout, row_layout, slice_layout
 
 SHAPES: dict[str, tuple[int, ...]] = {
@@ -86,11 +87,16 @@ class Holder:
         self.optimizer: NamedOptimizer = build_optimizer(spec, named)
         self.named = dict(named)
         self.all_finite = True
+        self.started = 0  # buckets whose gradients left during the last backward pass
+        self.is_local = False
         if layout in ("flat", "slices", "rows"):
             self._cut(weights)
         else:
-            gradients = "local" if layout == "local" else "averaged"
-            self.optimizer.bind(gradients=gradients)
+            self.is_local = layout in ("local", "native")
+            if layout == "native":  # what NCCL gets: reduce-scatter and all-gather
+                make_gang = self.optimizer._gang  # type: ignore[attr-defined]
+                self.optimizer._gang = lambda: replace(make_gang(), by_all_to_all=False)  # type: ignore[attr-defined]
+            self.optimizer.bind(gradients="local" if self.is_local else "averaged")
 
     def _cut(self, weights: dict[str, Tensor]) -> None:
         """Replace the parameters of every group by one flat tensor, or by two (sub-groups)."""
@@ -135,11 +141,34 @@ class Holder:
                 f.storage.grad[f.offset : f.offset + f.numel] = piece
             return
         for name, parameter in self.named.items():
-            value = local[name] if self.layout == "local" and name in on_muon else averaged[name]
             if self.layout == "dtensor":
-                parameter.grad = _by_rows(value).data
-            else:
-                parameter.grad = value
+                parameter.grad = _by_rows(averaged[name]).data
+            elif not (self.is_local and name in on_muon):
+                parameter.grad = averaged[name]
+        if self.is_local:
+            self._backward(
+                {name: local[name] for name in on_muon}, in_two_parts=scenario == "clipped"
+            )
+
+    def _backward(self, local: dict[str, Tensor | None], *, in_two_parts: bool) -> None:
+        """A real backward pass, whose buckets leave as they fill; or two halves, and none leaves.
+
+        The local gradients of the matrices are those asked for.
+        """
+        assert isinstance(self.optimizer, Muon)
+        for name in local:
+            self.named[name].grad = None
+        if not in_two_parts:
+            self.optimizer.reduce_during_backward()
+        for _ in range(1 + in_two_parts):
+            products = [
+                (self.named[name] * value).sum() / (1 + in_two_parts)
+                for name, value in local.items()
+                if value is not None
+            ]
+            torch.stack(products).sum().backward()  # type: ignore[no-untyped-call]
+        assert self.optimizer._reduction is not None or self.workers == 1
+        self.started = self.optimizer._reduction._started if self.optimizer._reduction else 0
 
     def step(self) -> None:
         groups = self.optimizer.param_groups

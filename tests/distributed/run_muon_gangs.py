@@ -122,6 +122,7 @@ def run_case(scenario: str, layout: str) -> dict[str, Any]:
         "counters": holder.optimizer.counters,
         "bytes_planned": sum(plan.traffic(holder.rank).total for plan in plans),
         "norms": norms,
+        "started": holder.started,
         "digest": [plan.digest for plan in plans],
     }
 

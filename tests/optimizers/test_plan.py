@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 
 from optimizers.layouts import flat_layout, row_layout, slice_layout, whole_layout
 from optimizers.newton_schulz import newton_schulz_flops
-from optimizers.routing import Matrix, route_parameters
 from optimizers.plan import EVERYONE, Layout, Plan, make_plan
+from optimizers.routing import Matrix, route_parameters
+from optimizers.sharing import best_sharing
 
 LAYOUTS = {
     "whole": whole_layout,
@@ -35,6 +36,7 @@ def plan_for(
     workers: int,
     share_whole: bool = True,
     reduces: bool = False,
+    nodes: tuple[int, ...] | None = None,
 ) -> Plan:
     routes = route_parameters(named_shapes, rules=(), defaults=())
     return make_plan(
@@ -45,6 +47,7 @@ def plan_for(
         travel_bytes=lambda matrix: (4, 4),
         share_whole=share_whole,
         reduces=reduces,
+        nodes=nodes,
     )
 
 
@@ -69,7 +72,9 @@ def test_every_element_has_one_owner_one_momentum_and_the_weights_of_the_layout(
 ) -> None:
     layout = LAYOUTS[kind](named_shapes, workers=workers)
     plan = plan_for(named_shapes, layout, workers=workers)
-    assert sorted(i for bucket in plan.buckets for i in bucket.indices) == list(range(len(plan.shares)))
+    assert sorted(i for bucket in plan.buckets for i in bucket.indices) == list(
+        range(len(plan.shares))
+    )
     for share in plan.shares:
         assert 0 <= share.owner < workers
         held = sorted(r for r in share.momentum if r[0] < r[1])
@@ -191,3 +196,43 @@ def test_gaps_and_overlaps_are_refused(ranges: tuple[tuple[int, int], ...]) -> N
 def test_a_layout_for_another_number_of_workers_is_refused() -> None:
     with pytest.raises(ValueError, match="2 ranges of w for 3 workers"):
         plan_for([("w", (4, 6))], whole_layout([("w", (4, 6))], workers=2), workers=3)
+
+
+def test_bytes_between_nodes_are_those_to_workers_elsewhere() -> None:
+    layout = whole_layout([("w", (8, 4, 6))], workers=4)
+    plan = plan_for([("w", (8, 4, 6))], layout, workers=4, nodes=(0, 0, 1, 1))
+    # Each worker owns two matrices and gives both, 4 bytes an element, to one neighbour and two
+    # workers elsewhere.
+    for worker in range(4):
+        traffic = plan.traffic(worker)
+        assert traffic.within_node == 2 * 24 * 4
+        assert traffic.between_nodes == 2 * 2 * 24 * 4
+
+
+def test_whole_matrices_are_dealt_evenly_and_the_rest_moves_alone() -> None:
+    layout = whole_layout([("w", (7, 4, 6))], workers=3)
+    plan = plan_for([("w", (7, 4, 6))], layout, workers=3)
+    found = {bucket.exchange: len(bucket.indices) for bucket in plan.buckets}
+    assert found == {"reduce_scatter": 6, "all_to_all": 1}
+
+
+def test_buckets_come_in_the_order_in_which_gradients_arrive() -> None:
+    named_shapes = [("first", (4, 4)), ("second", (2, 6)), ("third", (3, 3))]
+    plan = plan_for(named_shapes, whole_layout(named_shapes, workers=1), workers=1)
+    order = [plan.shares[bucket.indices[0]].matrix.parameter for bucket in plan.buckets]
+    assert order == ["third", "second", "first"]
+
+
+@pytest.mark.parametrize(
+    ("nodes", "pairwise", "expected"),
+    [
+        ((0, 0, 0, 0), True, "owner"),
+        ((0, 1), True, "owner"),
+        ((0, 0, 1, 1), True, "node"),
+        ((0, 0, 1, 1), False, "owner"),
+    ],
+)
+def test_work_is_shared_where_fewest_bytes_leave_a_node(
+    nodes: tuple[int, ...], pairwise: bool, expected: str
+) -> None:
+    assert best_sharing(nodes, pairwise=pairwise) == expected

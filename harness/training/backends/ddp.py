@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
 
+import torch.distributed as dist
 from accelerate.utils import DistributedDataParallelKwargs
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
@@ -12,14 +13,15 @@ from harness.study.trial import TrialSpec
 from harness.training.backends.accelerator import AcceleratorBackend, open_accelerator
 from harness.training.backends.protocol import MakeOptimizer, WorkerContext
 from optimizers import Muon, NamedOptimizer
+from optimizers.sharing import choose_sharing, group_of_node
 
 
 class DdpBackend(AcceleratorBackend):
     """`Accelerator` with DistributedDataParallel, gloo on CPU and NCCL on CUDA.
 
-    Gradients are averaged by an all-reduce, except those of Muon's matrices when Muon shares its
-    work: they go to the matrix's owner only (`exchange = "owner"`), and the owner's update comes
-    back, at the bytes of an all-reduce in all.
+    Gradients are averaged by an all-reduce, except those of Muon's matrices when all workers share
+    its work: they go to the matrix's owner only (`exchange = "owner"`), bucket by bucket while the
+    backward pass goes on, and the owner's update comes back, at the bytes of an all-reduce in all.
     """
 
     name = "ddp"
@@ -31,21 +33,31 @@ class DdpBackend(AcceleratorBackend):
     def prepare(self, model: nn.Module, make_optimizer: MakeOptimizer) -> NamedOptimizer:
         model.to(self.device)
         self.optimizer = make_optimizer(list(model.named_parameters()))
-        reduced_by_muon = self._reduced_by_muon()
         if self.num_workers > 1:
-            DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(  # type: ignore[no-untyped-call]
-                model, reduced_by_muon
-            )
-            self.optimizer.bind(gradients="local" if reduced_by_muon else "averaged")
+            self._bind(model)
         # The model is placed already; to do it, Accelerate would import distributed tensors first.
         self.module = self.accelerator.prepare_model(model, device_placement=False)
         return self.optimizer
 
-    def _reduced_by_muon(self) -> list[str]:
-        """Parameters whose gradients the optimizer itself brings to their owners."""
-        if not isinstance(self.optimizer, Muon) or self.optimizer.spec.exchange == "replicated":
-            return []
-        return [route.name for route in self.optimizer.routes if route.algorithm == "muon"]
+    def _bind(self, model: nn.Module) -> None:
+        if not isinstance(self.optimizer, Muon):
+            self.optimizer.bind()
+            return
+        sharing = choose_sharing(self.optimizer.spec.exchange, device=self.device)
+        if sharing == "owner":
+            matrices = [r.name for r in self.optimizer.routes if r.algorithm == "muon"]
+            DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(  # type: ignore[no-untyped-call]
+                model, matrices
+            )
+            # A group of its own: its collectives and those of DistributedDataParallel start in the
+            # backward pass, and need not start in the same order on every worker.
+            self.optimizer.bind(process_group=dist.new_group(), gradients="local")
+        elif sharing == "node":
+            self.optimizer.bind(process_group=group_of_node(device=self.device))
+        else:
+            self.optimizer.bind()
 
     def _exchange(self, last: bool) -> AbstractContextManager[None]:
+        if last and isinstance(self.optimizer, Muon):
+            self.optimizer.reduce_during_backward()
         return nullcontext() if last else self.accelerator.no_sync(self.module)
