@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from harness.analysis.study_analysis import analyse_study
 from harness.errors import UserError
 from harness.runs.folder import StudyFolder
+from harness.runs.other_code import trained_by_other
 from harness.runs.plan_file import load_plan
 from harness.runs.search_log import SearchLog, chosen_points
 from harness.study.plan import Plan, expand, with_chosen
@@ -26,12 +27,14 @@ class Batch:
 
 
 def confirmation_batches(
-    study: Study, folder: StudyFolder, *, retry_failed: bool
+    study: Study, folder: StudyFolder, *, retry_failed: bool, code: str | None = None
 ) -> Iterator[Batch]:
     """One batch for each look; ask for the next one when the trials of the last have outcomes.
 
     Args:
         retry_failed: whether trials that failed or ran out of memory are trained again.
+        code: trials that other code than this (by its hash) has trained are trained again; None:
+            they are kept.
     """
     plan = load_plan(folder)
     chosen = chosen_points(SearchLog(folder.path).events())
@@ -42,7 +45,11 @@ def confirmation_batches(
         missing = []
         for key in wanted:
             outcome = folder.trial(key).outcome()
-            if outcome is None or (retry_failed and outcome.outcome in TRAINED_AGAIN):
+            if (
+                outcome is None
+                or (retry_failed and outcome.outcome in TRAINED_AGAIN)
+                or (code is not None and trained_by_other(outcome, code))
+            ):
                 missing.append(
                     Job(
                         spec=specs[key],

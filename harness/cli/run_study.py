@@ -5,18 +5,23 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
+from rich.text import Text
 
 from harness.cli.progress import Progress
+from harness.code_version import code_sha256
 from harness.data import TokenDataset
 from harness.errors import UserError
 from harness.report.terminal.plan import twins_sentence
 from harness.runs.folder import StudyFolder
+from harness.runs.other_code import other_code_notice
 from harness.runs.plan_file import load_plan
 from harness.runs.search_log import SearchLog, Suggested
+from harness.study.resolution import device_type
 from harness.study.study_file import Study
 
 if TYPE_CHECKING:
@@ -55,13 +60,21 @@ class StudyRun:
         assert found is not None, "a study with [tuning] has a search"
         self.console.print(render_search(found))
 
-    def confirm(self, *, retry_failed: bool) -> None:
+    def confirm(self, *, retry_failed: bool, retrain_other_code: bool = False) -> None:
         """Trains the trials that measure and are missing, up to each look."""
         from tune.confirmation import confirmation_batches
 
-        for names in load_plan(self.folder).twins():
+        plan = load_plan(self.folder)
+        for names in plan.twins():
             self.console.print(f"{twins_sentence(names)}.", soft_wrap=True)
-        for batch in confirmation_batches(self.study, self.folder, retry_failed=retry_failed):
+        if not retrain_other_code and (notice := other_code_notice(self.folder, plan)):
+            self.console.print(Text(f"{notice}.", style="yellow"), soft_wrap=True)
+        for batch in confirmation_batches(
+            self.study,
+            self.folder,
+            retry_failed=retry_failed,
+            code=code_sha256() if retrain_other_code else None,
+        ):
             if batch.missing:
                 self._train(batch.missing)
             else:
@@ -126,10 +139,21 @@ class StudyRun:
 
         if self._environment is None:
             check_fits(self.study.resources, connect(self.address))
+            self._look_at_nodes()
             self._environment = threading.Thread(
                 target=_write_environment, args=(self.folder,), daemon=True
             )
             self._environment.start()
+
+    def _look_at_nodes(self) -> None:
+        """Says before anything trains where the nodes of a cluster differ."""
+        from tune.mixed_hardware import hardware_here, hardware_notices
+        from tune.nodes import ask_nodes
+
+        question = partial(hardware_here, device_type(self.study))
+        nodes = ask_nodes(question, self.study.resources)
+        for notice in hardware_notices(self.study, nodes):
+            self.console.print(Text(f"{notice}.", style="yellow"), soft_wrap=True)
 
 
 def _write_environment(folder: StudyFolder) -> None:

@@ -51,6 +51,13 @@ def run(
             "--retry-failed", help="train failed and out-of-memory confirmation trials again"
         ),
     ] = False,
+    retrain_other_code: Annotated[
+        bool,
+        typer.Option(
+            "--retrain-other-code",
+            help="train confirmation trials again that another version of the code has trained",
+        ),
+    ] = False,
     tracking_uri: TrackingUriOption = None,
 ) -> None:
     """Run a study: train what is missing, decide what is significant, write the report.
@@ -78,7 +85,7 @@ def run(
             study, folder=folder, dataset=dataset, console=console, address=address
         )
         study_run.search()
-        study_run.confirm(retry_failed=retry_failed)
+        study_run.confirm(retry_failed=retry_failed, retrain_other_code=retrain_other_code)
         conclude(folder, console, tracking_uri)
 
 

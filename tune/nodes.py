@@ -1,0 +1,71 @@
+"""One question to every node that can train, answered on the node itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, TypeVar
+
+import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from tune.capacity import GangSize
+
+ANSWER_TIMEOUT_S = 60.0
+"""A fresh worker process of Ray takes seconds; a node that says nothing must not stop a study."""
+
+# Enough for Ray to show the task a GPU, and next to nothing of what a gang will occupy.
+_A_LITTLE_GPU = 0.001
+
+T = TypeVar("T")
+
+
+def ask_nodes(question: Callable[[], T], gang: GangSize) -> dict[str, T]:
+    """The answer of every node that has room for a worker, by the node's address.
+
+    Empty where this machine is the only one: then there is nothing to compare, and nothing is
+    started. A node that does not answer in a minute is left out.
+    """
+    nodes = [node for node in ray.nodes() if node["Alive"] and _trains(node, gang)]
+    here = ray.get_runtime_context().get_node_id()
+    if all(node["NodeID"] == here for node in nodes):
+        return {}
+    gpus = _A_LITTLE_GPU if gang.gpus_per_worker else 0
+    names = _names(nodes)
+    asked = {
+        ray.remote(question)
+        .options(
+            num_cpus=0,
+            num_gpus=gpus,
+            max_retries=0,
+            scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False),
+        )
+        .remote(): names[node["NodeID"]]
+        for node in nodes
+    }
+    answered, silent = ray.wait(list(asked), num_returns=len(asked), timeout=ANSWER_TIMEOUT_S)
+    for reference in silent:
+        ray.cancel(reference, force=True)
+    answers = {}
+    for reference in answered:
+        # Nothing from a node that was lost meanwhile.
+        with suppress(ray.exceptions.RayError):
+            answers[asked[reference]] = ray.get(reference)
+    return answers
+
+
+def _trains(node: dict[str, Any], gang: GangSize) -> bool:
+    has = node["Resources"]
+    return bool(
+        has.get("CPU", 0) >= max(1, gang.cpus_per_worker)
+        and has.get("GPU", 0) >= gang.gpus_per_worker
+    )
+
+
+def _names(nodes: list[dict[str, Any]]) -> dict[str, str]:
+    """Addresses by node; several nodes at one address get a part of their id."""
+    addresses = [node["NodeManagerAddress"] for node in nodes]
+    return {
+        node["NodeID"]: address + (f"#{node['NodeID'][:6]}" if addresses.count(address) > 1 else "")
+        for node, address in zip(nodes, addresses, strict=True)
+    }
