@@ -6,14 +6,14 @@ of an expert, E experts, K experts per token, A = N * K assignments, sorted by e
 No token is ever dropped: experts have no capacity, each takes the tokens that it is sent.
 """
 
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
+from models.dispatch import combine_tokens, dispatch_tokens, plan_dispatch
+from models.grouped import feed_forward_of_experts
 from models.layers import at_least_fp32, autocast_dtype
 
 
@@ -85,68 +85,6 @@ class Router(nn.Module):
         return Routing(expert_BTK.flatten(0, 1), top_BTK.flatten(0, 1), report)
 
 
-class Dispatch(NamedTuple):
-    """A permutation of the assignments that brings each expert's together."""
-
-    token_A: Tensor
-    """The token of each assignment, in the order of experts."""
-    position_NK: Tensor
-    """Where each token's k-th assignment lies in that order."""
-
-
-def plan_dispatch(expert_NK: Tensor) -> Dispatch:
-    """Sort the assignments by expert once; an expert sees its tokens in their order."""
-    num_tokens, experts_per_token = expert_NK.shape
-    order_A = expert_NK.flatten().argsort(stable=True)
-    position_A = torch.empty_like(order_A)
-    position_A[order_A] = torch.arange(len(order_A), device=order_A.device)
-    return Dispatch(
-        token_A=order_A // experts_per_token,
-        position_NK=position_A.view(num_tokens, experts_per_token),
-    )
-
-
-class DispatchTokens(torch.autograd.Function):
-    """Copy each token to its assignments: `y[a] = x[token[a]]`. Its transpose is a plain sum.
-
-    Both ways are gathers, which have one writer for each element: faster than an atomic scatter,
-    and the same bits in every run.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, x_ND: Tensor, dispatch: Dispatch) -> Tensor:
-        ctx.save_for_backward(dispatch.position_NK)
-        return x_ND.index_select(0, dispatch.token_A)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad_AD: Tensor) -> tuple[Tensor, None]:
-        (position_NK,) = ctx.saved_tensors
-        return F.embedding_bag(position_NK, grad_AD.contiguous(), mode="sum"), None
-
-
-class CombineTokens(torch.autograd.Function):
-    """Weigh and add each token's results: `y[n] = sum_k weight[n, k] x[position[n, k]]`.
-
-    `embedding_bag` gathers, weighs and adds in one pass over memory.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, x_AD: Tensor, weight_NK: Tensor, dispatch: Dispatch) -> Tensor:
-        ctx.save_for_backward(x_AD, weight_NK, *dispatch)
-        return F.embedding_bag(dispatch.position_NK, x_AD, per_sample_weights=weight_NK, mode="sum")
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad_ND: Tensor) -> tuple[Tensor, Tensor, None]:
-        x_AD, weight_NK, token_A, position_NK = ctx.saved_tensors
-        weight_A = torch.empty_like(weight_NK).flatten()
-        weight_A[position_NK.flatten()] = weight_NK.flatten()
-        grad_AD = grad_ND.index_select(0, token_A)
-        weight_grad_A = torch.linalg.vecdot(grad_AD, x_AD)
-        return grad_AD.mul_(weight_A.unsqueeze(1)), weight_grad_A[position_NK], None
-
-
 class Experts(nn.Module):
     """E feed-forward networks: `down(silu(up(x)))` or, gated, `down(silu(gate(x)) * up(x))`.
 
@@ -166,88 +104,8 @@ class Experts(nn.Module):
         """Apply expert e to its `count_E[e]` consecutive rows."""
         dtype = autocast_dtype(x_AD)
         gate = None if self.gate is None else self.gate.to(dtype)
-        y_AD: Tensor = GroupedFeedForward.apply(  # type: ignore[no-untyped-call]
-            x_AD.to(dtype), self.up.to(dtype), gate, self.down.to(dtype), count_E.tolist()
-        )
-        return y_AD
-
-
-class GroupedFeedForward(torch.autograd.Function):
-    """Every expert on its own rows, each product written straight to its place.
-
-    Autograd through `up[e]` would make a full-size zero gradient of all experts for each expert;
-    here expert e's gradient is written into its slice. An expert without rows gets zeros, not
-    None, so that DDP finds every parameter used. The activation is recomputed in the backward
-    pass, while its expert's rows are in the cache, rather than kept.
-    """
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        x_AD: Tensor,
-        up_EDF: Tensor,
-        gate_EDF: Tensor | None,
-        down_EFD: Tensor,
-        counts: list[int],
-    ) -> Tensor:
-        up_AF = x_AD.new_empty(len(x_AD), up_EDF.shape[2])
-        gate_AF = None if gate_EDF is None else torch.empty_like(up_AF)
-        y_AD = torch.empty_like(x_AD)
-        experts = _each(counts, up_EDF, gate_EDF, down_EFD)
-        rows = _rows(counts, x_AD, up_AF, gate_AF, y_AD)
-        for (w_up, w_gate, w_down), (x, up, gate, y) in zip(experts, rows, strict=True):
-            torch.mm(x, w_up, out=up)
-            if gate is None:
-                inner = F.silu(up)
-            else:
-                torch.mm(x, w_gate, out=gate)
-                inner = F.silu(gate).mul_(up)
-            torch.mm(inner, w_down, out=y)
-        ctx.counts = counts
-        ctx.save_for_backward(x_AD, up_EDF, gate_EDF, down_EFD, up_AF, gate_AF)
-        return y_AD
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad_AD: Tensor) -> tuple[Tensor | None, ...]:
-        x_AD, up_EDF, gate_EDF, down_EFD, up_AF, gate_AF = ctx.saved_tensors
-        x_grad_AD = torch.empty_like(x_AD)
-        weights = (up_EDF, gate_EDF, down_EFD)
-        gradients = tuple(None if w is None else torch.empty_like(w) for w in weights)
-        experts = _each(ctx.counts, *weights, *gradients)
-        rows = _rows(ctx.counts, x_AD, up_AF, gate_AF, grad_AD, x_grad_AD)
-        for weight, (x, up, gate, y_grad, x_grad) in zip(experts, rows, strict=True):
-            w_up, w_gate, w_down, w_up_grad, w_gate_grad, w_down_grad = weight
-            inner_grad = y_grad @ w_down.t()
-            if gate is None:
-                torch.mm(F.silu(up).t(), y_grad, out=w_down_grad)
-                up_grad = torch.ops.aten.silu_backward(inner_grad, up)
-                torch.mm(up_grad, w_up.t(), out=x_grad)
-            else:
-                activated = F.silu(gate)
-                torch.mm((activated * up).t(), y_grad, out=w_down_grad)
-                up_grad = activated.mul_(inner_grad)
-                gate_grad = torch.ops.aten.silu_backward(inner_grad.mul_(up), gate)
-                torch.mm(up_grad, w_up.t(), out=x_grad)
-                torch.addmm(x_grad, gate_grad, w_gate.t(), out=x_grad)
-                torch.mm(x.t(), gate_grad, out=w_gate_grad)
-            torch.mm(x.t(), up_grad, out=w_up_grad)
-        return x_grad_AD, *gradients, None
-
-
-def _each(counts: list[int], *stacks: Tensor | None) -> Iterator[tuple[Any, ...]]:
-    """Expert by expert, its matrix of each stack; None where there is no stack."""
-    nothing = [None] * len(counts)
-    return zip(*(nothing if stack is None else stack.unbind() for stack in stacks), strict=True)
-
-
-def _rows(counts: list[int], *tensors: Tensor | None) -> Iterator[tuple[Any, ...]]:
-    """Expert by expert, its rows of each tensor; None where there is no tensor."""
-    nothing = [None] * len(counts)
-    return zip(
-        *(nothing if tensor is None else torch.split(tensor, counts) for tensor in tensors),
-        strict=True,
-    )
+        up, down = self.up.to(dtype), self.down.to(dtype)
+        return feed_forward_of_experts(x_AD.to(dtype), up, gate, down, count_E=count_E)
 
 
 class MoE(nn.Module):
@@ -274,7 +132,6 @@ class MoE(nn.Module):
         routing: Routing = self.router(x_BTD)
         dispatch = plan_dispatch(routing.expert_NK)
         x_ND = x_BTD.flatten(0, 1).to(autocast_dtype(x_BTD))
-        x_AD = DispatchTokens.apply(x_ND, dispatch)  # type: ignore[no-untyped-call]
-        y_AD = self.experts(x_AD, routing.report.count_E)
-        y_ND: Tensor = CombineTokens.apply(y_AD, routing.weight_NK.to(y_AD.dtype), dispatch)  # type: ignore[no-untyped-call]
-        return y_ND.view_as(x_BTD), routing.report
+        y_AD = self.experts(dispatch_tokens(x_ND, dispatch), routing.report.count_E)
+        y_ND = combine_tokens(y_AD, routing.weight_NK, dispatch)
+        return y_ND.to(x_BTD.dtype).view_as(x_BTD), routing.report

@@ -9,8 +9,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from models.attention import Attention, rotary_rotations
 from models.config import ModelConfig
-from models.layers import Attention, FeedForward, Head, RMSNorm, rotary_rotations
+from models.head import Head
+from models.layers import FeedForward, RMSNorm
 from models.moe import MoE, RouterReport
 
 
@@ -50,8 +52,8 @@ class Block(nn.Module):
         else:
             self.feed_forward = FeedForward(size, inner_size=config.feed_forward_size, gated=gated)
 
-    def forward(self, x_BTD: Tensor, rotation_T1K: Tensor) -> tuple[Tensor, RouterReport | None]:
-        x_BTD = x_BTD + self.attention(self.attention_norm(x_BTD), rotation_T1K)
+    def forward(self, x_BTD: Tensor, rotation_T1K2: Tensor) -> tuple[Tensor, RouterReport | None]:
+        x_BTD = x_BTD + self.attention(self.attention_norm(x_BTD), rotation_T1K2)
         result = self.feed_forward(self.feed_forward_norm(x_BTD))
         y_BTD, report = result if isinstance(result, tuple) else (result, None)
         return x_BTD + y_BTD, report
@@ -119,12 +121,12 @@ class MoETransformer(nn.Module):
         x_BTD = self.embedding(tokens_BT)
         if self.config.scale_embeddings:
             x_BTD = x_BTD * math.sqrt(self.config.hidden_size)
-        rotation_T1K = rotary_rotations(
+        rotation_T1K2 = rotary_rotations(
             x_BTD, head_size=self.config.head_size, theta=self.config.rope_theta
         )
         reports: list[RouterReport] = []
         for block in self.blocks:
-            x_BTD, report = block(x_BTD, rotation_T1K)
+            x_BTD, report = block(x_BTD, rotation_T1K2)
             if report is not None:
                 reports.append(report)
         return self.final_norm(x_BTD), reports

@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from models import ModelConfig, ModelOutput, MoETransformer, initialize
-from models.layers import Attention, FeedForward, RMSNorm
+from models.attention import Attention
+from models.layers import FeedForward, RMSNorm
 from models.moe import MoE
 
 

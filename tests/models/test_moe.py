@@ -6,14 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from models.moe import (
-    CombineTokens,
-    DispatchTokens,
-    GroupedFeedForward,
-    MoE,
-    Router,
-    plan_dispatch,
-)
+from models.dispatch import combine_tokens, dispatch_tokens, plan_dispatch
+from models.grouped import LoopedFeedForward
+from models.moe import MoE, Router
 
 # (relative, absolute) tolerance: sums of some hundred terms in another order.
 TOLERANCE = {torch.float32: (1e-4, 1e-6), torch.float64: (1e-10, 1e-12)}
@@ -146,10 +141,52 @@ def test_the_router_stays_in_fp32_under_bf16_autocast() -> None:
     assert torch.equal(routing.expert_NK, exact.expert_NK)
     assert torch.equal(routing.weight_NK, exact.weight_NK)
     assert torch.equal(routing.report.z, exact.report.z)
-    assert y_BTD.dtype == torch.bfloat16
+    assert y_BTD.dtype == torch.float32, "the residual stream is fp32"
     torch.testing.assert_close(y_BTD.float(), exact_y, rtol=0.05, atol=0.05)
     y_BTD.float().sum().backward()
     assert all(p.grad is not None and p.grad.dtype == torch.float32 for p in moe.parameters())
+
+
+def test_results_are_weighed_and_added_in_fp32_forward_and_backward() -> None:
+    generator = torch.Generator().manual_seed(0)
+    x_AD = torch.randn(40, 8, generator=generator).bfloat16().requires_grad_()
+    weight_NK = torch.rand(20, 2, generator=generator).requires_grad_()
+    expert_NK = torch.tensor([[0, 1], [1, 0]]).repeat(10, 1)
+    dispatch = plan_dispatch(expert_NK)
+    y_ND = combine_tokens(x_AD, weight_NK, dispatch)
+    assert y_ND.dtype == torch.float32
+    expected = (x_AD.float()[dispatch.position_NK] * weight_NK.unsqueeze(2)).sum(1)
+    torch.testing.assert_close(y_ND, expected, rtol=1e-5, atol=1e-6)
+    direction = torch.randn(20, 8, generator=generator)
+    ours = torch.autograd.grad(y_ND, (x_AD, weight_NK), direction)
+    theirs = torch.autograd.grad(expected, (x_AD, weight_NK), direction)
+    assert ours[0].dtype == torch.bfloat16
+    assert torch.equal(ours[0], theirs[0]), "only the result is rounded"
+    torch.testing.assert_close(ours[1], theirs[1], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("k", [1, 2])
+def test_the_layer_weighs_in_fp32_under_bf16_autocast(k: int) -> None:
+    moe, x_BTD = make_moe(dtype=torch.float32, k=k), make_input(torch.float32)
+    with torch.autocast("cpu", dtype=torch.bfloat16), torch.no_grad():
+        y_BTD, _ = moe(x_BTD)
+        routing = moe.router(x_BTD)
+        every_TE = torch.stack(
+            [run_alone(moe, x_BTD, expert) for expert in range(moe.router.num_experts)], 1
+        )
+    chosen_NKD = torch.gather(
+        every_TE, 1, routing.expert_NK.unsqueeze(2).expand(-1, -1, x_BTD.shape[2])
+    )
+    expected = (chosen_NKD.float() * routing.weight_NK.unsqueeze(2)).sum(1)
+    torch.testing.assert_close(y_BTD.flatten(0, 1), expected, rtol=1e-5, atol=1e-6)
+
+
+def run_alone(moe: MoE, x_BTD: Tensor, expert: int) -> Tensor:
+    """The result of one expert for every token, (N, D)."""
+    x_ND = x_BTD.flatten(0, 1)
+    count_E = torch.zeros(moe.router.num_experts, dtype=torch.int64)
+    count_E[expert] = len(x_ND)
+    return moe.experts(x_ND, count_E)
 
 
 @st.composite
@@ -187,7 +224,7 @@ def test_combining_what_was_dispatched_gives_the_tokens_back(
     x_ND = torch.randn(len(expert_NK), 3, generator=generator, dtype=torch.float64)
     weight_NK = torch.rand(expert_NK.shape, generator=generator, dtype=torch.float64)
     dispatch = plan_dispatch(expert_NK)
-    back = CombineTokens.apply(DispatchTokens.apply(x_ND, dispatch), weight_NK, dispatch)
+    back = combine_tokens(dispatch_tokens(x_ND, dispatch), weight_NK, dispatch)
     torch.testing.assert_close(back, x_ND * weight_NK.sum(1, keepdim=True))
 
 
@@ -209,6 +246,6 @@ def test_every_backward_pass_is_the_derivative_of_its_forward_pass(
     weight_NK, down = values(*expert_NK.shape), values(num_experts, 3, 2)
     up, gate = values(num_experts, 2, 3), values(num_experts, 2, 3) if gated else None
     check = torch.autograd.gradcheck
-    assert check(lambda x: DispatchTokens.apply(x, dispatch), (x_ND,))
-    assert check(lambda x, w: CombineTokens.apply(x, w, dispatch), (x_AD, weight_NK))
-    assert check(lambda *a: GroupedFeedForward.apply(*a, counts), (x_AD, up, gate, down))
+    assert check(lambda x: dispatch_tokens(x, dispatch), (x_ND,))
+    assert check(lambda x, w: combine_tokens(x, w, dispatch), (x_AD, weight_NK))
+    assert check(lambda *a: LoopedFeedForward.apply(*a, counts), (x_AD, up, gate, down))
