@@ -24,6 +24,8 @@ NativeDtype = Literal["fp32", "bf16"]
 _WORTH_IT = 1.5
 _PROBE_SIZE = 768
 _PROBE_ROUNDS = 3
+# More rounds of a short product: other programs interrupt some of them.
+_PROBE_TIME_S = 0.1
 
 
 def best_dtype(device_type: str) -> tuple[torch.dtype, str]:
@@ -100,8 +102,8 @@ def _flops(device_type: str, dtype: torch.dtype, size: int) -> float:
     generator = torch.Generator().manual_seed(0)
     a, b = torch.randn(2, size, size, generator=generator).to(device_type, dtype)
     torch.mm(a, b)
-    times = []
-    for _ in range(_PROBE_ROUNDS):
+    times: list[float] = []
+    while len(times) < _PROBE_ROUNDS or sum(times) < _PROBE_TIME_S:
         if device_type == "cuda":
             torch.cuda.synchronize()
         begin = time.perf_counter()

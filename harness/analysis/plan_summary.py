@@ -15,6 +15,7 @@ from harness.errors import UserError
 from harness.runs.folder import StudyFolder
 from harness.runs.plan_file import load_plan
 from harness.study.plan import Plan, expand
+from harness.study.resolution import SETTING, device_type
 from harness.study.settings import AnalysisSettings
 from harness.study.study_file import Study
 from harness.study.trial import TrialSpec
@@ -70,6 +71,7 @@ def summarise_plan(
         "same_configuration": [list(names) for names in plan.twins()],
         "tuning": None if study.tuning is None else _search_budget(study),
         "horizons": _horizons(study),
+        "arithmetic": _arithmetic(study, plan),
         "tokens": _tokens(study, specs),
         "estimated_time_s": _estimated_time_s(study, plan, folder, specs),
         "sigma": sigma,
@@ -163,6 +165,20 @@ def _search_budget(study: Study) -> dict[str, Any]:
         "configurations_per_variant": tuning.trials,
         "training_runs_per_variant": runs,
         "tokens_per_variant": runs * steps * study.tokens_per_step,
+    }
+
+
+def _arithmetic(study: Study, plan: Plan) -> dict[str, Any]:
+    """In what the trials are computed, and why in that where the study file leaves it open."""
+    return {
+        "precision": study.training.precision,
+        "device_type": device_type(study),
+        "ns_dtype": {
+            variant.name: dtype
+            for variant in study.variants
+            if (dtype := getattr(variant.optimizer, SETTING, None)) is not None
+        },
+        "resolution": None if plan.resolution is None else plan.resolution.model_dump(mode="json"),
     }
 
 

@@ -8,16 +8,25 @@ from importlib.metadata import PackageNotFoundError, distribution, version
 from pathlib import Path
 from typing import Any
 
+from harness.cli.arithmetic_check import arithmetic_checks
+from harness.code_version import code_sha256, code_version
+
 OUR_PACKAGES = ("harness", "models", "optimizers", "tune")
 LIBRARIES = ("torch", "accelerate", "deepspeed", "ray", "datasets", "mlflow", "scipy")
 
 
-def checks() -> list[dict[str, Any]]:
+def checks(*, threads: int = 1) -> list[dict[str, Any]]:
+    """
+    Args:
+        threads: of a worker, for the speed of its products of matrices.
+    """
     return [
         *(_is_ours(name) for name in OUR_PACKAGES),
         *(_is_installed(name) for name in LIBRARIES),
         _compiler(),
         _devices(),
+        _code(),
+        *arithmetic_checks(threads=threads),
     ]
 
 
@@ -47,6 +56,11 @@ def _compiler() -> dict[str, Any]:
     """DeepSpeed compiles its shared-memory communication on CPU when it is first used."""
     found = shutil.which("g++")
     return _check("g++ (DeepSpeed on CPU)", found is not None, found or "not on PATH")
+
+
+def _code() -> dict[str, Any]:
+    """What every outcome records, and what tells whether two machines have the same code."""
+    return _check("code", True, f"{code_version()}, sources {code_sha256()}")
 
 
 def _devices() -> dict[str, Any]:

@@ -210,6 +210,8 @@ def evidence(material: Material) -> Iterator[Element]:
         for note in comparison.notes:
             yield Paragraph(text=f"{comparison.variant}: {note}.", tone="note")
     yield tables.certificate(study)
+    if computed := tables.arithmetic(study):
+        yield computed
     yield Facts(
         items=(
             ("trials in the plan", str(len(study.plan.trials))),

@@ -1,5 +1,6 @@
 """The tables of a report: one function each, from the study to text."""
 
+from harness.report.tables.arithmetic import arithmetic
 from harness.report.tables.evidence import certificate, looks, pairing, statistics_table
 from harness.report.tables.machine import counters, dead_experts, speed
 from harness.report.tables.measures import changes, data_efficiency, measures, speedup
@@ -8,6 +9,7 @@ from harness.report.tables.search import chosen, ledger, search_failures
 from harness.report.tables.settings import routes, settings
 
 __all__ = [
+    "arithmetic",
     "certificate",
     "changes",
     "chosen",

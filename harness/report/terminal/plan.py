@@ -58,6 +58,7 @@ def _labelled(summary: dict[str, Any]) -> Iterator[tuple[str, str]]:
     yield "looks", ", ".join(map(str, summary["looks"])) + " seeds"
     yield "seeds", f"{seeds['confirmation']} measure, {seeds['tuning'] or 'none'} choose"
     yield "search", _search_text(summary["tuning"])
+    yield "arithmetic", _arithmetic_text(summary["arithmetic"])
     if horizons := summary["horizons"]:
         steps = ", ".join(map(str, horizons["steps"]))
         runs = horizons["training_runs"]
@@ -78,6 +79,16 @@ def _labelled(summary: dict[str, Any]) -> Iterator[tuple[str, str]]:
         "unknown until one trial has finished" if time_s is None else duration(time_s, rough=True),
     )
     yield "plan hash", summary["plan_sha256"]
+
+
+def _arithmetic_text(arithmetic: dict[str, Any]) -> str:
+    text = f"training in {arithmetic['precision']} on {arithmetic['device_type']}"
+    if dtypes := sorted(set(arithmetic["ns_dtype"].values())):
+        text += f", Newton-Schulz in {' and '.join(dtypes)}"
+    if found := arithmetic["resolution"]:
+        reason = found["reason"].partition(": ")[2]
+        text += f" (auto is {found['ns_dtype']}, decided on {found['device']}: {reason})"
+    return text
 
 
 def _margin_text(summary: dict[str, Any]) -> str:
