@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from harness.study.trial import TrialSpec
 from harness.training.backends.inspection import Inspection, dtype_names
 from harness.training.backends.protocol import Backend
-from optimizers import DeepSpeedMuonSpec, MuonSpec, NamedOptimizer
+from optimizers import DeepSpeedMuonSpec, Muon, NamedOptimizer
+from optimizers.plan import EVERYONE
 
 WRAPPERS = {"ddp": "DistributedDataParallel", "fsdp2": "fully_shard"}
 PRODUCTS = {"fp32": "float32", "bf16": "bfloat16"}
@@ -133,51 +134,54 @@ class FirstStep:
         """
         for hook in self._hooks:
             hook.remove()
-        products = dtype_names(self.products)
-        _require("the dtype of matrix products", products, (PRODUCTS[spec.training.precision],))
+        found: dict[str, Any] = {}
+        # A gradient that is not finite moves nothing, and the loss will say why.
+        if not self._increase("skipped_steps"):
+            moved = moved_parameters(self.before, self.backend)
+            found["moved"] = check_movement(moved, self.optimizer)
+            found["newton_schulz_calls"] = self._check_newton_schulz()
+        found["products"] = dtype_names(self.products)
+        expected = (PRODUCTS[spec.training.precision],)
+        _require("the dtype of matrix products", found["products"], expected)
         # DeepSpeed steps its own Muon, which is not this object.
         if not isinstance(spec.optimizer, DeepSpeedMuonSpec):
             gradients = dtype_names(self.gradients)
             _require("the dtypes of the optimizer's gradients", gradients, ("float32",))
-        found: dict[str, Any] = {"products": products}
-        if self._increase("skipped_steps"):
-            return found  # a gradient was not finite: nothing has moved, and the loss will say why
-        found["newton_schulz_calls"] = self._check_newton_schulz(spec)
-        moved = moved_parameters(self.before, self.backend)
-        found["moved"] = check_movement(moved, self.optimizer)
         return found
 
     def _increase(self, counter: str) -> int:
         return self.optimizer.counters.get(counter, 0) - self.counters.get(counter, 0)
 
-    def _check_newton_schulz(self, spec: TrialSpec) -> int | None:
-        """Every matrix is orthogonalised once a step: by one worker, or by all of them."""
+    def _check_newton_schulz(self) -> int | None:
+        """Every matrix of the routes was orthogonalised once: by its owner, or by every worker."""
         if "newton_schulz_calls" not in self.optimizer.counters:
             return None
-        here = torch.tensor(float(self._increase("newton_schulz_calls")), dtype=torch.double)
-        calls = int(self.backend.sum_over_workers(here.to(self.backend.device)).item())
-        allowed = allowed_newton_schulz_calls(spec, self.optimizer)
-        if calls not in allowed:
+        counted = [float(self._increase("newton_schulz_calls")), own_share(self.optimizer)]
+        here = torch.tensor(counted, dtype=torch.double, device=self.backend.device)
+        total = self.backend.sum_over_workers(here)
+        calls, expected = round(float(total[0])), round(float(total[1]))
+        if calls != expected:
             raise PreflightError(
-                f"{calls} matrices were orthogonalised in the first step, over all workers; the "
-                f"routes name {' or '.join(map(str, allowed))}"
+                f"{calls} matrices were orthogonalised in the first step, over all workers, where "
+                f"the routes and the sharing of the work ask for {expected}"
             )
         return calls
 
 
-def allowed_newton_schulz_calls(spec: TrialSpec, optimizer: NamedOptimizer) -> tuple[int, ...]:
-    """How many matrices the gang may orthogonalise in a step, by the routes."""
-    once = sum(route.num_matrices for route in optimizer.routes if route.algorithm == "muon")
-    training = spec.training
-    whole = training.backend == "ddp" or (
-        training.backend == "deepspeed" and training.zero_stage == 0
-    )
-    if spec.workers == 1 or not whole:
-        return (once,)
-    each = once * spec.workers
-    # Other optimizers than Muon know no exchange: every worker does all the work.
-    exchange = spec.optimizer.exchange if isinstance(spec.optimizer, MuonSpec) else "replicated"
-    return {"owner": (once,), "replicated": (each,), "auto": (once, each)}[exchange]
+def own_share(optimizer: NamedOptimizer) -> float:
+    """The matrices that this worker has to orthogonalise in a step: all, or its share on average.
+
+    Counted from the routes, so that a matrix that the plan forgot is missed.
+    """
+    matrices = sum(route.num_matrices for route in optimizer.routes if route.algorithm == "muon")
+    if not isinstance(optimizer, Muon):
+        return matrices  # no other optimizer shares its work
+    sharing = {
+        plan.workers
+        for plan in optimizer.plans
+        if any(share.owner != EVERYONE for share in plan.shares)
+    }
+    return matrices / max(sharing, default=1)
 
 
 def fingerprints(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:

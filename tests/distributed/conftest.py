@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 Trial = dict[str, Any]
-"""`request`: `VARIANT[,KEY=VALUE ...]`; and of checkpoints what the context says."""
+"""`request`: `VARIANT[,KEY=VALUE ...]`; of checkpoints what the context says; what is `wrong`."""
 
 
 class Gangs:
@@ -36,6 +36,11 @@ class Gangs:
 
     def train(self, study: Path, trials: Sequence[Trial], *, workers: int) -> dict[str, Any]:
         """Request -> reports and outcome; one after another, in the same workers."""
+        trained = self.train_in_order(study, trials, workers=workers)
+        return {trial["request"]: one for trial, one in zip(trials, trained, strict=True)}
+
+    def train_in_order(self, study: Path, trials: Sequence[Trial], *, workers: int) -> list[Any]:
+        """Reports and outcome of each trial, or the refusal of the preflight."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         with tempfile.TemporaryDirectory() as folder:
@@ -49,10 +54,8 @@ class Gangs:
             self._process.stdin.flush()
             answer = self._process.stdout.readline().strip()
             assert answer == "ok", self._errors.read_text()[-4000:]
-            return {
-                trial["request"]: json.loads((Path(folder) / f"{index}.json").read_text())
-                for index, trial in enumerate(trials)
-            }
+            files = [Path(folder) / f"{index}.json" for index in range(len(trials))]
+            return [json.loads(file.read_text()) for file in files]
 
     def close(self) -> None:
         self._process.communicate()

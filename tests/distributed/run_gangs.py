@@ -13,6 +13,7 @@ import os
 import socket
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ import torch._dynamo  # noqa: F401
 import torch.distributed as dist
 import transformers.integrations  # noqa: F401
 from torch.nn.parallel import DistributedDataParallel
+from wrong_libraries import WRONG
 
 import harness.training.backends.ddp
 import harness.training.backends.deepspeed
@@ -32,9 +34,10 @@ import harness.training.backends.fsdp2  # noqa: F401
 from harness.data import prepare
 from harness.study.load import load_study
 from harness.study.study_file import find_variant
-from harness.study.trial import trial_spec
+from harness.study.trial import TrialSpec, trial_spec
 from harness.training.backends.protocol import WorkerContext
 from harness.training.loop import train
+from harness.training.preflight import PreflightError
 
 
 def run_worker(request: dict[str, Any], ports: list[int], rank: int) -> None:
@@ -50,16 +53,21 @@ def run_worker(request: dict[str, Any], ports: list[int], rank: int) -> None:
         )
         paths = {key: Path(trial[key]) for key in ("resume_from", "save_to") if trial.get(key)}
         context = dataclasses.replace(context, stop_at_step=trial.get("stop_at_step"), **paths)
-        training, reports = train(spec, context), []
-        while True:
-            try:
-                reports.append(next(training).model_dump(mode="json"))
-            except StopIteration as end:
-                outcome = end.value.model_dump(mode="json")
-                break
+        with WRONG[trial["wrong"]]() if "wrong" in trial else nullcontext():
+            found = run_trial(spec, context)
         if rank == 0:
-            found = json.dumps({"reports": reports, "outcome": outcome})
-            (Path(request["folder"]) / f"{index}.json").write_text(found)
+            (Path(request["folder"]) / f"{index}.json").write_text(json.dumps(found))
+
+
+def run_trial(spec: TrialSpec, context: WorkerContext) -> dict[str, Any]:
+    training, reports = train(spec, context), []
+    while True:
+        try:
+            reports.append(next(training).model_dump(mode="json"))
+        except StopIteration as end:
+            return {"reports": reports, "outcome": end.value.model_dump(mode="json")}
+        except PreflightError as error:
+            return {"refused": str(error)}
 
 
 def destroy_alone(destroy: Callable[..., None]) -> Callable[..., None]:

@@ -1,0 +1,109 @@
+"""The real libraries, made to do what they do in silence when they are asked otherwise."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+from unittest import mock
+
+import torch
+from accelerate import Accelerator
+from torch import nn
+from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import fp16_compress_hook
+from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+
+from harness.training.backends import accelerator, deepspeed, fsdp2
+from harness.training.backends.protocol import MakeOptimizer
+from optimizers import NamedOptimizer
+
+Patch = Any
+prepare_model = Accelerator.prepare_model
+
+
+def opened_with(**options: Any) -> Patch:
+    """Accelerate opened with other options than ours."""
+    return mock.patch.object(
+        accelerator, "Accelerator", lambda **ours: Accelerator(**{**ours, **options})
+    )
+
+
+def wrapped_by(prepare: Callable[..., nn.Module]) -> Patch:
+    """Another way to prepare the model than Accelerate's own."""
+    return mock.patch.object(Accelerator, "prepare_model", prepare)
+
+
+def compressed(self: Accelerator, model: nn.Module, **options: Any) -> nn.Module:
+    wrapped = prepare_model(self, model, **options)
+    wrapped.register_comm_hook(None, fp16_compress_hook)
+    return wrapped
+
+
+def unwrapped(self: Accelerator, model: nn.Module, **options: Any) -> nn.Module:
+    return prepare_model(self, model, evaluation_mode=True, **options)
+
+
+def copied(self: Accelerator, model: nn.Module, **options: Any) -> nn.Module:
+    return prepare_model(self, copy.deepcopy(model), **options)
+
+
+def sharded(**options: Any) -> Patch:
+    """`fully_shard` with other options than ours."""
+    return mock.patch.object(fsdp2, "fully_shard", lambda *a, **k: fully_shard(*a, **k, **options))
+
+
+def sharding_nothing(module: nn.Module, **options: Any) -> Any:
+    return fully_shard(module, ignored_params=set(module.parameters()), **options)
+
+
+def optimizer_first(
+    self: fsdp2.Fsdp2Backend, model: nn.Module, make_optimizer: MakeOptimizer
+) -> NamedOptimizer:
+    """Made before the parameters are replaced by sharded ones, of which it knows nothing."""
+    optimizer = make_optimizer(list(model.named_parameters()))
+    return prepare_sharded(self, model, lambda _: optimizer)
+
+
+prepare_sharded = fsdp2.Fsdp2Backend.prepare
+
+
+def configured(change: Callable[[dict[str, Any]], None]) -> Patch:
+    """DeepSpeed with another configuration than ours."""
+    ours = deepspeed.deepspeed_config
+
+    def changed(*arguments: Any) -> dict[str, Any]:
+        config = ours(*arguments)
+        change(config)
+        return config
+
+    return mock.patch.object(deepspeed, "deepspeed_config", changed)
+
+
+def stepping_twice(self: accelerator.AcceleratorBackend, *, clip_norm: float) -> torch.Tensor:
+    self.optimizer.step()
+    return update(self, clip_norm=clip_norm)
+
+
+update = accelerator.AcceleratorBackend.update
+REDUCED_IN_BF16 = MixedPrecisionPolicy(reduce_dtype=torch.bfloat16)
+
+WRONG: dict[str, Callable[[], Patch]] = {
+    "every rank alone": lambda: opened_with(cpu=False),
+    "deepspeed ignored": lambda: opened_with(cpu=True),
+    "bf16 engine": lambda: opened_with(mixed_precision="bf16"),
+    "no autocast": lambda: opened_with(mixed_precision="no"),
+    "not wrapped": lambda: wrapped_by(unwrapped),
+    "compressed": lambda: wrapped_by(compressed),
+    "another copy": lambda: wrapped_by(copied),
+    "nothing sharded": lambda: mock.patch.object(fsdp2, "fully_shard", sharding_nothing),
+    "reduced in bf16": lambda: sharded(mp_policy=REDUCED_IN_BF16),
+    "optimizer first": lambda: mock.patch.object(fsdp2.Fsdp2Backend, "prepare", optimizer_first),
+    "another stage": lambda: configured(lambda c: c["zero_optimization"].update(stage=1)),
+    "safe modules": lambda: configured(
+        lambda c: c["torch_autocast"].pop("lower_precision_safe_modules")
+    ),
+    "bf16 on its way": lambda: configured(lambda c: c.update(communication_data_type="bf16")),
+    "stepping twice": lambda: mock.patch.object(
+        accelerator.AcceleratorBackend, "update", stepping_twice
+    ),
+}
