@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
-from harness.code_version import code_sha256, code_version
+from harness.study.code_version import code_sha256, code_version
 from harness.study.study_file import Study
 
 

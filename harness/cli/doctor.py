@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.cli.arithmetic_check import arithmetic_checks
-from harness.code_version import code_sha256, code_version
+from harness.study.code_version import code_sha256, code_version
 
 OUR_PACKAGES = ("harness", "models", "optimizers", "tune")
 LIBRARIES = ("torch", "accelerate", "deepspeed", "ray", "datasets", "mlflow", "scipy")

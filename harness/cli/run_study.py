@@ -13,7 +13,6 @@ from rich.console import Console
 from rich.text import Text
 
 from harness.cli.progress import Progress
-from harness.code_version import code_sha256
 from harness.data import TokenDataset
 from harness.errors import UserError
 from harness.report.terminal.plan import twins_sentence
@@ -21,6 +20,7 @@ from harness.runs.folder import StudyFolder
 from harness.runs.other_code import other_code_notice
 from harness.runs.plan_file import load_plan
 from harness.runs.search_log import SearchLog, Suggested
+from harness.study.code_version import code_sha256
 from harness.study.resolution import device_type
 from harness.study.study_file import Study
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 
-from harness.code_version import code_sha256, code_version
 from harness.runs.folder import StudyFolder
+from harness.study.code_version import code_sha256, code_version
 from harness.study.plan import Plan
 from harness.training.records import Outcome
 

@@ -17,8 +17,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from harness.code_version import code_sha256, code_version
 from harness.data import BatchHasher, BatchSampler, TokenDataset, open_dataset
+from harness.study.code_version import code_sha256, code_version
 from harness.study.trial import TrialSpec
 from harness.training import checkpoint
 from harness.training.arithmetic import arithmetic_of

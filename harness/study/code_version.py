@@ -12,7 +12,7 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 DECIDING = ("harness/data", "harness/training", "models", "optimizers")
 """What turns a spec into numbers. What places, records, compares and shows them is not here."""
 
