@@ -14,10 +14,13 @@ class LearningRateSchedule(BaseModel):
     The factor rises linearly over `warmup_steps`, and then
 
     - `constant` stays at 1;
-    - `cosine` falls along half a cosine to `floor` at the last step;
+    - `cosine` falls along half a cosine to `floor`;
     - `wsd` (warmup, stable, decay) stays at 1 and falls linearly to `floor` over the last
       `decay_fraction` of the steps;
-    - `linear` falls linearly to `floor` at the last step.
+    - `linear` falls linearly to `floor`.
+
+    `floor` would be reached one step after the last: also a schedule that falls to zero wastes no
+    step at a rate of zero.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -32,7 +35,8 @@ class LearningRateSchedule(BaseModel):
         default=0.0,
         ge=0.0,
         le=1.0,
-        description="The factor at the last step, as a fraction of the peak. Unused by `constant`.",
+        description="Where the decay ends, one step after the last, as a fraction of the peak. "
+        "Unused by `constant`.",
     )
     decay_fraction: float = Field(
         default=0.2,
@@ -51,8 +55,8 @@ def learning_rate_factor(schedule: LearningRateSchedule, *, step: int, total_ste
         total_steps: Length of the training, in updates.
 
     Returns:
-        A factor in `(0, 1]` during the warmup and in `[floor, 1]` after it. The last update runs at
-        `floor`; later ones stay there.
+        A factor in `(0, 1]` during the warmup and in `(floor, 1]` after it. `step = total_steps`
+        would be the first at `floor`; later ones stay there.
 
     Raises:
         ValueError: When `step` is negative or `total_steps` is below 1.
@@ -67,15 +71,15 @@ def learning_rate_factor(schedule: LearningRateSchedule, *, step: int, total_ste
         return 1.0
     start = schedule.warmup_steps
     if schedule.kind == "wsd":
-        start = max(start, total_steps - math.ceil(schedule.decay_fraction * total_steps) - 1)
-    progress = _progress(step, start=start, last=total_steps - 1)
+        start = max(start, total_steps - math.ceil(schedule.decay_fraction * total_steps))
+    progress = _progress(step, start=start, end=total_steps)
     if schedule.kind == "cosine":
         progress = 0.5 * (1.0 - math.cos(math.pi * progress))
     return schedule.floor + (1.0 - schedule.floor) * (1.0 - progress)
 
 
-def _progress(step: int, *, start: int, last: int) -> float:
-    """0 at `start`, 1 at `last` and after; a decay without room for two steps does not start."""
-    if last <= start:
-        return 0.0 if step <= start else 1.0
-    return min(1.0, max(0.0, (step - start) / (last - start)))
+def _progress(step: int, *, start: int, end: int) -> float:
+    """0 until `start`, 1 at `end` and after."""
+    if step >= end:
+        return 1.0
+    return max(0, step - start) / (end - start)

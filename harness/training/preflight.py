@@ -201,7 +201,7 @@ def check_movement(moved: set[str], optimizer: NamedOptimizer) -> dict[str, floa
     """After the first step every group has moved.
 
     Returns the share of the parameters that moved, by group. A group whose learning rate is zero
-    may stand still: a resumed trial can begin at the end of its schedule.
+    may stand still.
 
     Raises:
         PreflightError: naming the group whose weights are where they were.

@@ -43,10 +43,21 @@ def test_the_factor_rises_in_the_warmup_and_never_after_it(
 
 
 @pytest.mark.parametrize("kind", ["cosine", "wsd", "linear"])
-def test_the_last_update_runs_at_the_floor(kind: str) -> None:
+def test_the_floor_is_reached_one_step_after_the_last(kind: str) -> None:
     schedule = LearningRateSchedule(kind=kind, floor=0.1, warmup_steps=10)
-    assert learning_rate_factor(schedule, step=99, total_steps=100) == pytest.approx(0.1)
+    assert 0.1 < learning_rate_factor(schedule, step=99, total_steps=100) < 0.15
+    assert learning_rate_factor(schedule, step=100, total_steps=100) == pytest.approx(0.1)
     assert learning_rate_factor(schedule, step=500, total_steps=100) == pytest.approx(0.1)
+
+
+@settings(max_examples=200, deadline=None)
+@given(schedule=schedules, total_steps=st.integers(1, 300), data=st.data())
+def test_no_step_of_a_training_is_wasted_at_a_rate_of_zero(
+    schedule: LearningRateSchedule, total_steps: int, data: st.DataObject
+) -> None:
+    step = data.draw(st.integers(0, total_steps - 1))
+    to_zero = schedule.model_copy(update={"floor": 0.0})
+    assert learning_rate_factor(to_zero, step=step, total_steps=total_steps) > 0.0
 
 
 @pytest.mark.parametrize(
@@ -61,8 +72,8 @@ def test_the_last_update_runs_at_the_floor(kind: str) -> None:
     ],
 )
 def test_the_shapes_have_their_known_values(kind: str, step: int, expected: float) -> None:
-    schedule = LearningRateSchedule(kind=kind, decay_fraction=0.19)
-    factor = learning_rate_factor(schedule, step=step, total_steps=101)
+    schedule = LearningRateSchedule(kind=kind, decay_fraction=0.2)
+    factor = learning_rate_factor(schedule, step=step, total_steps=100)
     assert factor == pytest.approx(expected)
 
 

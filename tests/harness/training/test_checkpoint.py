@@ -67,12 +67,15 @@ def test_a_resumed_trial_reports_to_the_last_bit_what_an_uninterrupted_one_does(
     assert outcome.outcome == "completed"
 
 
-def test_a_trial_may_be_resumed_where_its_rate_has_fallen_to_zero(run: Run, tmp_path: Path) -> None:
+def test_the_last_step_of_a_schedule_that_falls_to_zero_still_moves_the_model(
+    run: Run, tmp_path: Path
+) -> None:
     to_zero = "training.schedule.floor=0"
     run(to_zero, save_to=tmp_path, stop_at_step=5)
     (loaded, last), outcome = run(to_zero, resume_from=tmp_path)
-    assert (loaded.learning_rate > 0, last.learning_rate) == (True, 0)
-    assert last.validation_loss == loaded.validation_loss
+    assert loaded.learning_rate > last.learning_rate > 0
+    assert last.validation_loss != loaded.validation_loss
+    assert outcome.preflight["moved"]
     assert outcome.outcome == "completed"
 
 
