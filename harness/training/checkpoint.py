@@ -30,15 +30,15 @@ from optimizers import NamedOptimizer
 
 FILE_NAME = "checkpoint.safetensors"
 
-# Who trains and who looks on, but not what is trained: they change a loss by rounding only.
+# Who trains and who looks on: these change the order of sums in fp32, and nothing else. Another
+# precision, dtype of Newton-Schulz or kind of device is other arithmetic, and so another trial: with
+# half of its steps in each a loss would belong to neither.
 MAY_DIFFER = frozenset(
     {
         "workers",
         "cpus_per_worker",
-        "gpus_per_worker",
         "training.backend",
         "training.zero_stage",
-        "training.precision",
         "training.accumulation_steps",
         "training.evaluation_every",
         "training.evaluation_windows",
@@ -209,8 +209,8 @@ def _require_same_trial(description: Description, spec: TrialSpec, folder: Path 
             f"the checkpoint in {folder} is of another trial: "
             + "; ".join(changes[:6])
             + (f"; and {len(changes) - 6} more" if len(changes) > 6 else "")
-            + ". Only workers, backend, precision and evaluation may change: resume with the "
-            "settings that saved it"
+            + ". Only workers, backend, accumulation and evaluation may change, not the arithmetic "
+            "(precision, dtypes, CPU or GPU): resume with the settings that saved it"
         )
 
 

@@ -116,6 +116,9 @@ def test_a_failed_save_leaves_the_older_checkpoint_as_it_was(run: Run, tmp_path:
         (["model.num_layers=3"], r"model\.num_layers \(2 there, 3 here\)"),
         (["data.vocab_size=300"], r"data\.vocab_size \(320 there, 300 here\)"),
         (["training.steps=9"], r"training\.steps \(6 there, 9 here\)"),
+        (["training.precision=bf16"], r"training\.precision \('fp32' there, 'bf16' here\)"),
+        (["variants.muon.optimizer.ns_dtype=bf16"], r"ns_dtype \('fp32' there, 'bf16' here\)"),
+        (["resources.gpus_per_worker=1"], r"gpus_per_worker \(0 there, 1 here\)"),
     ],
 )
 def test_another_trial_is_refused_and_the_difference_named(
@@ -129,7 +132,7 @@ def test_another_trial_is_refused_and_the_difference_named(
 
 def test_what_only_says_where_it_runs_may_change(run: Run, make: Make, tmp_path: Path) -> None:
     run(save_to=tmp_path, stop_at_step=1)
-    elsewhere = ("resources.workers=2", "training.backend=fsdp2", "training.precision=bf16")
+    elsewhere = ("resources.workers=2", "training.backend=fsdp2", "resources.cpus_per_worker=2")
     spec, context = make(*elsewhere, "training.accumulation_steps=2", resume_from=tmp_path)
     resumed = checkpoint.prepare(spec, context)
     assert resumed is not None
