@@ -43,11 +43,15 @@ def feed_forward_of_experts(
 
 
 def runs_in_grouped_products(x_AD: Tensor, *, inner_size: int) -> bool:
-    """Whether the experts run in grouped products: a matter of device, dtype and sizes only."""
+    """Whether the experts run in grouped products: a matter of device, dtype and sizes only.
+
+    In bf16 only: in other dtypes torch's grouped product is a loop too, in which the host waits for
+    the counts, and its shapes are unknown to `torch.compile` (2.13).
+    """
     if x_AD.device.type == "cpu" and not torch.compiler.is_compiling():
         return False
     row_bytes = (size * x_AD.element_size() for size in (x_AD.shape[1], inner_size))
-    return x_AD.dtype != torch.float64 and not any(b % GROUPED_ALIGNMENT for b in row_bytes)
+    return x_AD.dtype == torch.bfloat16 and not any(b % GROUPED_ALIGNMENT for b in row_bytes)
 
 
 class GroupedFeedForward(torch.autograd.Function):
