@@ -33,14 +33,14 @@ def ask_nodes(question: Callable[[], T], gang: GangSize) -> dict[str, T]:
     gpus = _A_LITTLE_GPU if gang.gpus_per_worker else 0
     names = _names(nodes)
     asked = {
-        ray.remote(question)
+        ray.remote(_answer)
         .options(
             num_cpus=0,
             num_gpus=gpus,
             max_retries=0,
             scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False),
         )
-        .remote(): names[node["NodeID"]]
+        .remote(question): names[node["NodeID"]]
         for node in nodes
     }
     answered, silent = ray.wait(list(asked), num_returns=len(asked), timeout=ANSWER_TIMEOUT_S)
@@ -52,6 +52,11 @@ def ask_nodes(question: Callable[[], T], gang: GangSize) -> dict[str, T]:
         with suppress(ray.exceptions.RayError):
             answers[asked[reference]] = ray.get(reference)
     return answers
+
+
+def _answer(question: Callable[[], T]) -> T:
+    """A plain function, as Ray wants for a task, around a question that may be a partial one."""
+    return question()
 
 
 def _trains(node: dict[str, Any], gang: GangSize) -> bool:

@@ -1,0 +1,56 @@
+"""Asks the nodes of a real cluster and prints their answers as JSON; for `test_nodes.py`.
+
+In a process and a folder of its own: Ray notes in its folder which cluster runs on this machine,
+and every other Ray that starts there meanwhile, or after a crash, would join it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass
+from functools import partial
+
+import ray
+from ray.cluster_utils import Cluster
+
+from tune.mixed_hardware import hardware_here
+from tune.nodes import ask_nodes
+
+
+@dataclass(frozen=True)
+class Size:
+    workers: int = 1
+    cpus_per_worker: int = 1
+    gpus_per_worker: int = 0
+
+
+def introduce(device: str) -> tuple[str | None, str]:
+    return os.environ.get("ROLE_OF_THE_NODE"), hardware_here(device).name
+
+
+def ask(cluster: Cluster) -> dict[str, object]:
+    question = partial(introduce, "cpu")
+    alone = ask_nodes(question, Size())
+    cluster.add_node(num_cpus=2, env_vars={"ROLE_OF_THE_NODE": "large"})
+    return {
+        "alone": alone,
+        "both": ask_nodes(question, Size()),
+        "large": ask_nodes(question, Size(cpus_per_worker=2)),
+    }
+
+
+folder = tempfile.mkdtemp(prefix="nodes-")  # short: a socket's path has at most 107 characters
+cluster = Cluster(
+    initialize_head=True,
+    head_node_args={"num_cpus": 1, "temp_dir": folder, "include_dashboard": False},
+)
+try:
+    ray.init(address=cluster.address, _temp_dir=folder, log_to_driver=False, logging_level="error")
+    print(json.dumps(ask(cluster)))
+finally:
+    ray.shutdown()
+    cluster.shutdown()
+    shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,42 @@
+"""Every node that can train answers, on the node itself: a real cluster of two raylets."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tune.mixed_hardware import hardware_here
+
+SCRIPT = Path(__file__).with_name("nodes_of_a_cluster.py")
+
+
+@pytest.fixture(scope="module")
+def answers() -> dict[str, Any]:
+    environment = {k: v for k, v in os.environ.items() if k not in ("RAY_ADDRESS",)}
+    done = subprocess.run(
+        [sys.executable, str(SCRIPT)], capture_output=True, text=True, timeout=180, env=environment
+    )
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def test_the_only_node_is_not_asked(answers: dict[str, Any]) -> None:
+    assert answers["alone"] == {}
+
+
+def test_each_node_answers_for_itself_with_what_it_trains_with(answers: dict[str, Any]) -> None:
+    here = hardware_here("cpu").name
+    assert len(answers["both"]) == 2, "two nodes at one address have two names"
+    assert sorted(answers["both"].values(), key=str) == [["large", here], [None, here]]
+
+
+def test_only_nodes_with_room_for_a_worker_are_asked(answers: dict[str, Any]) -> None:
+    (answer,) = answers["large"].values()
+    assert answer[0] == "large"
