@@ -37,6 +37,17 @@ class TrainingConfig(Record):
     zero_stage: Literal[0, 1, 2, 3] = Field(
         default=0, description="DeepSpeed ZeRO stage; read by the deepspeed backend only"
     )
+    compile: Literal["auto", "on", "off"] = Field(
+        default="auto",
+        exclude_if=lambda value: value == "auto",  # a default changes no hash of a trial
+        description="whether the model's blocks run through torch.compile; 'auto': on a GPU",
+    )
+    activation_checkpointing: bool = Field(
+        default=False,
+        exclude_if=lambda value: not value,
+        description="whether the activations inside of a block are made again in the backward "
+        "pass instead of kept: less memory, a third more work, the same result",
+    )
     clip_norm: float = Field(
         default=1.0, ge=0, description="largest global L2 norm of the raw gradient; 0: no clipping"
     )

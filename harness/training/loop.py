@@ -24,6 +24,7 @@ from harness.training import checkpoint
 from harness.training.arithmetic import arithmetic_of
 from harness.training.backends.opening import open_backend
 from harness.training.backends.protocol import Backend, WorkerContext
+from harness.training.blocks import set_up_blocks
 from harness.training.checkpoint import Checkpoint
 from harness.training.metrics import (
     StepClock,
@@ -96,6 +97,7 @@ class TrialRun:
         self.initial_sha256 = parameters_sha256(model)
         if resumed is not None:
             resumed.restore_weights(model)
+        set_up_blocks(model, spec.training, device_type=backend.device.type)
         named = list(model.named_parameters())
         self.num_parameters = sum(parameter.numel() for _, parameter in named)
         self.routes = [asdict(route) for route in routes(spec.optimizer, named)]

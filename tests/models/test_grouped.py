@@ -1,4 +1,4 @@
-"""The grouped products that a GPU runs, on a CPU: like the loop, and the host never waits for them."""
+"""The grouped products that a GPU runs, on a CPU: like the loop, and no host waits for them."""
 
 from collections.abc import Callable
 from typing import Any
