@@ -24,6 +24,7 @@ from harness.errors import UserError
 from harness.report.figures.power import save_figure
 from harness.report.terminal.plan import render_plan
 from harness.runs.folder import StudyFolder
+from harness.runs.resolve import resolve
 from harness.study.load import load_study
 from harness.study.plan import make_plan
 from harness.study.settings import AnalysisSettings
@@ -316,3 +317,27 @@ def _shown(summary: dict[str, Any]) -> str:
     with console.capture() as captured:
         console.print(render_plan(summary))
     return captured.get()
+
+
+def test_the_plan_says_in_what_it_computes_and_who_decided(
+    edited_study: Callable[..., Path], tmp_path: Path
+) -> None:
+    asked = load_study(edited_study((', ns_dtype = "fp32"', "")))
+    found = resolve(asked)
+    assert found.resolution is not None
+    plan = make_plan(found.study, "0" * 64, resolution=found.resolution)
+    folder = StudyFolder(tmp_path / "runs" / "tiny")
+    summary = summarise_plan(found.study, plan, folder, sigma=None)
+    dtype = found.resolution.ns_dtype
+    assert summary["arithmetic"]["ns_dtype"] == {"muon": dtype}
+    assert summary["arithmetic"]["resolution"]["reason"] == found.resolution.reason
+    console = Console(file=io.StringIO(), width=500)
+    console.print(render_plan(summary))
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert f"training in fp32 on cpu, Newton-Schulz in {dtype} (auto is {dtype}, decided" in text
+
+
+def test_a_plan_without_auto_has_nothing_to_decide(summarise: Summarise) -> None:
+    arithmetic = summarise()["arithmetic"]
+    assert arithmetic["ns_dtype"] == {"muon": "fp32"}
+    assert arithmetic["resolution"] is None

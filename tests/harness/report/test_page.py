@@ -19,6 +19,7 @@ from harness.report.write import gather, write_report
 from harness.runs.files import write_json
 from harness.runs.folder import StudyFolder
 from harness.runs.plan_file import load_plan
+from harness.training.records import Arithmetic
 
 Write = Callable[..., StudyFolder]
 
@@ -154,6 +155,27 @@ def test_the_certificate_of_pairing_shows_a_difference(made_up_study: Write) -> 
     text = text_of(folder)
     assert ">different<" in text
     assert "the initial parameters differ for seed 0" in text
+
+
+def test_the_page_says_in_what_every_variant_was_computed(made_up_study: Write) -> None:
+    folder = made_up_study()
+    known = Arithmetic(
+        precision="bf16",
+        ns_dtype="bf16",
+        ns_forms={"64x256": "gram, restart after 2", "64x64": "standard"},
+        device_type="cpu",
+        device="a processor",
+        torch="2.13.0",
+    )
+    row = next(row for row in load_plan(folder).trials if row.variant == "muon")
+    outcome = folder.trial(row.key).outcome()
+    assert outcome is not None
+    update = {"arithmetic": known, "code_version": "a1b2c3d", "code_sha256": "f" * 16}
+    folder.trial(row.key).finish(outcome.model_copy(update=update))
+    text = text_of(folder)
+    for words in ("cpu: a processor", "a1b2c3d", "gram, restart after 2: 64x256; standard: 64x64"):
+        assert words in text
+    assert "by something that is not recorded" in text, "the baseline recorded nothing"
 
 
 def test_an_interim_report_says_that_it_is_not_the_result(made_up_study: Write) -> None:
