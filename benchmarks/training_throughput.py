@@ -1,9 +1,10 @@
 """Training throughput of our MoE transformer against Hugging Face Mixtral of the same sizes.
 
-    python benchmarks/training_throughput.py                        # a minute on two idle cores
+    python benchmarks/training_throughput.py                        # 3 minutes on two idle cores
+    python benchmarks/training_throughput.py --compiler none        # one of them
     python benchmarks/training_throughput.py --cpu-time --threads 1 # on a busy machine
     python benchmarks/training_throughput.py --json
-    python benchmarks/training_throughput.py --precision bf16 --batch-size 32
+    python benchmarks/training_throughput.py --precision auto --batch-size 32
 
 Both models get the same weights, so they compute the same function, which is checked first on one
 batch. Then all contestants train on the same tokens with the same fused AdamW, in alternating
@@ -13,7 +14,9 @@ the sequence length, because eager attention makes the whole T x T; 512 is the s
 
 "Mixtral eager" is the class as it is written in Transformers: experts in a Python loop, attention
 as softmax(Q K') V. "Mixtral sdpa+grouped" is the same class with the fused attention and with the
-experts in one grouped product.
+experts in one grouped product. "Mixtral compiled" is the latter through `torch.compile`; its
+compilation is before the first timed step. `--precision auto` is what `optbench doctor` advises for
+training here, and all contestants train in it.
 """
 
 from __future__ import annotations
@@ -41,6 +44,7 @@ from models import (
     num_parameters,
     training_flops_per_token,
 )
+from optimizers.hardware import best_dtype
 
 # 17.8 million parameters, of which a token meets 8.4 million.
 VOCABULARY = 8192
@@ -58,12 +62,13 @@ CONFIG = ModelConfig(
     scale_embeddings=False,
 )
 OURS, EAGER, FAST = "ours", "Mixtral eager", "Mixtral sdpa+grouped"
+COMPILED = "Mixtral compiled"
 PEAK_SIZE = 1024
 
 # Which of the profiler's operators, by the beginning of their names, are counted as what.
 PARTS = {
-    "matrix products": ("aten::mm", "aten::addmm", "aten::bmm", "aten::_grouped_mm"),
-    "attention kernel": ("aten::_scaled_dot_product",),
+    "matrix products": ("aten::mm", "aten::addmm", "aten::_grouped_mm"),
+    "attention": ("aten::_scaled_dot_product", "aten::bmm", "aten::baddbmm", "aten::_softmax"),
     "optimizer": ("aten::_fused_adamw_",),
 }
 THE_REST = "element-wise, copies and overhead"
@@ -72,6 +77,14 @@ THE_REST = "element-wise, copies and overhead"
 class Precision(StrEnum):
     fp32 = "fp32"
     bf16 = "bf16"
+    auto = "auto"
+
+    def resolved(self, device: str) -> Precision:
+        """fp32 or bf16; `auto` is the faster of the two on this machine."""
+        if self is not Precision.auto:
+            return self
+        dtype, _ = best_dtype(device)
+        return Precision.bf16 if dtype is torch.bfloat16 else Precision.fp32
 
 
 Batch = tuple[Tensor, Tensor]
@@ -219,6 +232,15 @@ def measure(contestants: list[Contestant], batches: list[Batch]) -> list[float]:
     return peaks
 
 
+def attention_flops_per_token(sequence_length: int) -> int:
+    """Of the operations of a token, those of its attention: what a longer sequence adds."""
+    both = (
+        training_flops_per_token(CONFIG, vocab_size=VOCABULARY, sequence_length=length)
+        for length in (sequence_length, 0)
+    )
+    return next(both) - next(both)
+
+
 def summary(
     contestants: list[Contestant], batches: list[Batch], *, peaks: list[float]
 ) -> dict[str, Any]:
@@ -240,6 +262,7 @@ def summary(
         "parameters": num_parameters(ours.model),
         "active_parameters": num_active_parameters(ours.model),
         "training_flops_per_token": flops,
+        "attention_flops_per_token": attention_flops_per_token(tokens.shape[1]),
         "tokens_per_step": tokens.numel(),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
@@ -266,21 +289,45 @@ def print_summary(result: dict[str, Any]) -> None:
             f"{name:22s}{row['tokens_per_s']:7.0f} tokens/s, {row['share_of_peak']:.0%} of peak"
             f"{'' if name == OURS else ', ' + ratio}\n{'':22s}{shares}"
         )
-    rest = result["contestants"][OURS]["shares_of_time"][THE_REST]
-    bound = result["contestants"][EAGER]["speedup_of_ours"] / (1 - rest)
-    print(f"\nlimit: if ours did only {', '.join(PARTS)}, it would be {bound:.2f} times {EAGER}")
+    print()
+    for line in bounds(result):
+        print(line)
+
+
+def bounds(result: dict[str, Any]) -> list[str]:
+    """What bounds our step, and how far it could get from Mixtral at the most."""
+    ours, eager = (result["contestants"][name] for name in (OURS, EAGER))
+    step_ms = 1e3 * result["tokens_per_step"] / ours["tokens_per_s"]
+    parts = ", ".join(
+        f"{step_ms * share:.0f} ms {part}" for part, share in ours["shares_of_time"].items()
+    )
+    without_attention = result["training_flops_per_token"] - result["attention_flops_per_token"]
+    least_ms = 1e3 * result["tokens_per_step"] * without_attention / result["peak_flops_per_s"]
+    products_ms = step_ms * ours["shares_of_time"]["matrix products"]
+    return [
+        f"a step of ours: {step_ms:.0f} ms = {parts}",
+        f"its matrix products without attention need {least_ms:.0f} ms at the peak: they run at "
+        f"{least_ms / products_ms:.0%} of it",
+        f"limit: with nothing but these products, at the peak rate, it would be "
+        f"{eager['speedup_of_ours'] * step_ms / least_ms:.2f} times {EAGER}",
+    ]
 
 
 def main(
     batch_size: Annotated[int, typer.Option(help="sequences of a batch")] = 4,
     sequence_length: Annotated[int, typer.Option(help="tokens of a sequence")] = 512,
     rounds: Annotated[int, typer.Option(help="timed steps of each contestant")] = 7,
-    precision: Annotated[Precision, typer.Option(help="bf16 is autocast")] = Precision.fp32,
+    precision: Annotated[
+        Precision, typer.Option(help="bf16 is autocast; auto: the faster of the two here")
+    ] = Precision.fp32,
     threads: Annotated[int, typer.Option(help="CPU threads; 0: all cores")] = 0,
     device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
     cpu_time: Annotated[
         bool, typer.Option("--cpu-time", help="not wall-clock; on a busy machine, one thread")
     ] = False,
+    compiler: Annotated[
+        str, typer.Option(help="backend of torch.compile for the compiled peer; none: leave it out")
+    ] = "inductor",
     as_json: Annotated[bool, typer.Option("--json", help="print one JSON object")] = False,
 ) -> None:
     """Tokens per second of our model and of Hugging Face Mixtral, in alternating rounds."""
@@ -293,7 +340,11 @@ def main(
         EAGER: mixtral(ours, attention="eager", experts="eager"),
         FAST: mixtral(ours, attention="sdpa", experts="grouped_mm"),
     }
+    if compiler != "none":
+        models[COMPILED] = mixtral(ours, attention="sdpa", experts="grouped_mm")
+        models[COMPILED].compile(backend=compiler)
     clock = time.process_time if cpu_time else time.perf_counter
+    precision = precision.resolved(device)
     conditions = Conditions(torch.device(device), precision, clock)
     contestants = [Contestant(name, m, conditions=conditions) for name, m in models.items()]
     ids = torch.randint(VOCABULARY, (rounds + 1, batch_size, sequence_length + 1), device=device)

@@ -76,11 +76,32 @@ def test_the_benchmark_runs_and_reports_every_contestant(
     monkeypatch.setattr(benchmark_script, "VOCABULARY", 64)
     monkeypatch.setattr(benchmark_script, "PEAK_SIZE", 64)
     benchmark_script.main(
-        batch_size=1, sequence_length=16, rounds=1, threads=torch.get_num_threads(), as_json=True
+        batch_size=1,
+        sequence_length=16,
+        rounds=1,
+        precision=benchmark_script.Precision.fp32,
+        threads=torch.get_num_threads(),
+        compiler="eager",
+        as_json=True,
     )
     result = json.loads(capsys.readouterr().out)
-    assert list(result["contestants"]) == ["ours", "Mixtral eager", "Mixtral sdpa+grouped"]
+    peers = ["Mixtral eager", "Mixtral sdpa+grouped", "Mixtral compiled"]
+    assert list(result["contestants"]) == ["ours", *peers]
     for row in result["contestants"].values():
         assert sum(row["shares_of_time"].values()) == pytest.approx(1)
         assert row["shares_of_time"]["matrix products"] > 0
     assert result["contestants"]["ours"]["speedup_of_ours"] == 1
+    step, products, limit = benchmark_script.bounds(result)
+    assert "matrix products" in step
+    assert "at the peak" in products
+    assert "times Mixtral eager" in limit
+
+
+def test_the_benchmarks_automatic_precision_is_the_machines_best(
+    benchmark_script: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    precision = benchmark_script.Precision
+    for dtype, expected in ((torch.bfloat16, precision.bf16), (torch.float32, precision.fp32)):
+        monkeypatch.setattr(benchmark_script, "best_dtype", lambda _, d=dtype: (d, "made up"))
+        assert precision.auto.resolved("cpu") is expected
+        assert precision.bf16.resolved("cpu") is precision.bf16
