@@ -13,13 +13,13 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
-from functools import cache
 from typing import Literal
 
 import torch
 from torch import Tensor
 
 from optimizers.coefficients import Schedule, Triple, find_schedule
+from optimizers.hardware import best_dtype
 from optimizers.specs import DtypeChoice, FormChoice
 
 Form = Literal["standard", "gram"]
@@ -29,15 +29,18 @@ _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 # Steps between two restarts of the gram form. The error of R grows by about a^2 a step, 12 for
 # `jordan`. Measured against float64 at 5 to 10 steps, on Gaussian, log-spaced (condition 1e5) and
 # nearly rank-deficient matrices: in float32 three steps are as accurate as the standard form and
-# five lose a factor of 20. In half precision the first segment is one step, then two (Dao-AILab
-# gram-newton-schulz restarts once; with restarts after 1 and 3 the error is 0.04 instead of 0.1).
+# five lose a factor of 20. In half precision two steps are safe on every spectrum, and three at the
+# end (docs/figures/gram_restarts.py measures it; Dao-AILab gram-newton-schulz restarts where we do).
 _SEGMENT_STEPS = {torch.float64: 5, torch.float32: 3, torch.bfloat16: 2, torch.float16: 2}
-_FIRST_SEGMENT_STEPS = {torch.bfloat16: 1, torch.float16: 1}
 
 # Symmetric products by blocks: measured on one core with AVX-512, four blocks of rows save 10 % of
 # the time at n = 512, 20 % at 768 and 25 % at 1024, and lose below.
 _SYMMETRIC_FROM = 512
 _SYMMETRIC_BLOCKS = 4
+
+# |b / 2c| up to which the factor of a step is made by completing the square, 2.7 at most in the
+# schedules here; each doubling costs a bit of the result.
+_LARGEST_SHIFT = 8.0
 
 
 @dataclass(frozen=True)
@@ -133,13 +136,13 @@ def choose_computation(
         num_steps: Newton-Schulz steps.
         device: Where the products run.
         dtype: A dtype, or a choice of a study file; `auto` is bfloat16 where the hardware
-            multiplies it natively (a GPU, a CPU with AMX) and float32 elsewhere.
+            multiplies it natively (see `hardware.best_dtype`) and float32 elsewhere.
         form: `auto` takes the form with fewer operations.
     """
     if isinstance(dtype, torch.dtype):
         chosen, why = dtype, f"{_short(dtype)} asked for"
     elif dtype == "auto":
-        chosen, why = _native_dtype(device.type)
+        chosen, why = best_dtype(device.type)
     else:
         chosen, why = _DTYPES[dtype], f"{dtype} asked for"
     restarts = gram_restarts(num_steps, dtype=chosen)
@@ -159,8 +162,9 @@ def choose_computation(
 
 def gram_restarts(num_steps: int, *, dtype: torch.dtype) -> tuple[int, ...]:
     """After which steps the gram form rebuilds `R` from `X`, so that its error stays bounded."""
-    segment = _SEGMENT_STEPS.get(dtype, 2)
-    return tuple(range(_FIRST_SEGMENT_STEPS.get(dtype, segment), num_steps, segment))
+    segment = _SEGMENT_STEPS[dtype]
+    merges_last = segment == 2 and num_steps > 3
+    return tuple(range(segment, num_steps - merges_last, segment))
 
 
 def newton_schulz_flops(
@@ -220,7 +224,10 @@ def _gram_segment(r: Tensor, triples: tuple[Triple, ...], data: Schedule) -> Ten
     q: Tensor | None = None
     for step, triple in enumerate(triples):
         factor = _factor(r, triple)
-        q = _with_diagonal(factor, triple) if q is None else _square(factor, q, triple)
+        if q is None:
+            q = _with_diagonal(factor, triple) if _is_half(factor) else factor
+        else:
+            q = _square(factor, q, triple)
         if step + 1 < len(triples):
             r = _square(factor, _square(factor, r, triple), triple)
             if data.renormalise:  # |X|_F^2 is the trace of R
@@ -234,13 +241,14 @@ def _gram_segment(r: Tensor, triples: tuple[Triple, ...], data: Schedule) -> Ten
 # The factor of a step is a + b R + c R^2. In half precision it is kept without the diagonal a,
 # which the products add in float32 before they round. In full precision it is kept whole, which
 # spares every product a pass over its result: c (R + b/2c)^2 + a - b^2/4c, the shift on the
-# diagonal of R for the duration of one product.
+# diagonal of R for the duration of one product. (Not where c is nearly 0: the shift would drown R.)
 
 
 def _factor(r: Tensor, triple: Triple) -> Tensor:
     a, b, c = triple
-    if _is_half(r):
-        return torch.baddbmm(r, r, r, beta=b, alpha=c)
+    if _is_half(r) or abs(b) > _LARGEST_SHIFT * abs(2 * c):
+        factor = torch.baddbmm(r, r, r, beta=b, alpha=c) if c else r * b
+        return factor if _is_half(r) else _with_diagonal(factor, triple)
     diagonal = r.diagonal(dim1=-2, dim2=-1)
     before = diagonal.clone()
     diagonal.add_(b / (2 * c))
@@ -251,8 +259,6 @@ def _factor(r: Tensor, triple: Triple) -> Tensor:
 
 
 def _with_diagonal(factor: Tensor, triple: Triple) -> Tensor:
-    if not _is_half(factor):
-        return factor
     whole = factor.clone()
     whole.diagonal(dim1=-2, dim2=-1).add_(triple[0])
     return whole
@@ -324,18 +330,6 @@ def _frobenius_norm(x: Tensor) -> Tensor:
     rows = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=dtype)
     whole: Tensor = torch.linalg.vector_norm(rows, dim=-2, keepdim=True)
     return whole
-
-
-@cache
-def _native_dtype(device_type: str) -> tuple[torch.dtype, str]:
-    """The dtype that the hardware multiplies fastest at sufficient precision, and the reason."""
-    if device_type == "cuda":
-        if torch.cuda.is_bf16_supported(including_emulation=False):
-            return torch.bfloat16, "bf16: native on this GPU"
-        return torch.float32, "fp32: no native bf16 on this GPU"
-    if device_type == "cpu" and torch.cpu.get_capabilities().get("amx_bf16", False):
-        return torch.bfloat16, "bf16: this CPU has AMX"
-    return torch.float32, f"fp32: no native bf16 products on this {device_type}"
 
 
 def _short(dtype: torch.dtype) -> str:

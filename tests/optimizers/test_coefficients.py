@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from optimizers.coefficients import SCHEDULES, Schedule, find_schedule
@@ -11,7 +13,7 @@ def test_every_schedule_descends_at_one_for_every_length_it_allows(name: str) ->
 
 
 def test_a_schedule_that_ascends_at_one_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"p\(1\) is -0.5"):
+    with pytest.raises(ValueError, match=r"must lie between 0 \(or the update would ascend\)"):
         Schedule("wrong", ((3.0, -4.0, 0.5),), "repeat_last", "nobody")
 
 
@@ -48,3 +50,26 @@ def test_the_seed_studys_epsilons_are_kept() -> None:
 def test_an_unknown_schedule_names_the_known_ones() -> None:
     with pytest.raises(ValueError, match="unknown Newton-Schulz schedule 'jordon': choose jordan"):
         find_schedule("jordon")
+
+
+def test_a_schedule_that_explodes_just_above_one_is_refused() -> None:
+    cans = SCHEDULES["cans"]
+    published = (
+        (8.4703, -25.1081, 18.6293),
+        (4.1828, -3.1087, 0.5806),
+        (3.9619, -2.9541, 0.5630),
+        (3.2866, -2.4647, 0.5074),
+        (2.2737, -1.6447, 0.4162),
+    )
+    with pytest.raises(ValueError, match=r"p\(1\) is 2 after 1 steps|norm_factor of 1\.01"):
+        replace(cans, triples=published, norm_factor=1.0)
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_no_schedule_leaves_zero_to_two_on_what_rounding_may_bring(name: str) -> None:
+    schedule = SCHEDULES[name]
+    longest = len(schedule.triples) if schedule.beyond == "error" else 16
+    for num_steps in range(1, longest + 1):
+        for value in (0.001, 0.1, 0.5, 0.9, 1.0, 1.002, 1.01):
+            result = schedule.polynomial(value / schedule.norm_factor, num_steps=num_steps)
+            assert 0 < result < 2

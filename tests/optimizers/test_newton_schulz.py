@@ -8,8 +8,8 @@ from torch import Tensor
 from torch.optim._muon import _zeropower_via_newtonschulz
 from torch.utils.flop_counter import FlopCounterMode
 
-from optimizers import orthogonalize
-from optimizers.coefficients import SCHEDULES, find_schedule
+from optimizers import coefficients, orthogonalize
+from optimizers.coefficients import SCHEDULES, Schedule, find_schedule
 from optimizers.newton_schulz import choose_computation, gram_restarts, newton_schulz_flops
 
 CPU = torch.device("cpu")
@@ -168,6 +168,32 @@ def test_batch_invariant_results_do_not_depend_on_the_batch(
     assert torch.equal(together, alone)
 
 
+@pytest.mark.parametrize("form", ["standard", "gram"])
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_in_bfloat16_no_spectrum_is_blown_up(schedule: str, form: str) -> None:
+    """Of rank 1 (an expert that saw one token), log-spaced, and falling as a power."""
+    u, v = (torch.linalg.qr(random(4, n, 32, seed=n)).Q for n in (32, 96))
+    one_token = random(32, 32, 1) * random(32, 1, 96, seed=1)
+    spectra = [torch.logspace(-5, 0, 32), torch.arange(1, 33) ** -1.0]
+    batches = [one_token, *(u * s.double() @ v.mT for s in spectra)]
+    for batch in batches:
+        result = orthogonalize(batch.float(), schedule, 5, dtype=torch.bfloat16, form=form)
+        assert torch.linalg.matrix_norm(result.double(), 2).max() < 1.5
+
+
+@pytest.mark.parametrize("form", ["standard", "gram"])
+@pytest.mark.parametrize("c", [0.0, 1e-6, 1e-4])
+def test_a_cubic_schedule_works_in_float32(
+    c: float, form: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cubic = Schedule("cubic", ((1.5, -0.5, c),), "repeat_last", source="Bjorck and Bowie 1971")
+    monkeypatch.setattr(coefficients, "SCHEDULES", {"cubic": cubic})
+    matrix = random(3, 12, 30, dtype=torch.float32)
+    exact = by_singular_values(matrix, "cubic", 5)
+    result = orthogonalize(matrix, "cubic", 5, form=form)
+    assert (result - exact).norm() < 3e-6 * exact.norm()
+
+
 def test_vectors_and_integers_are_refused() -> None:
     with pytest.raises(ValueError, match=r"needs a floating-point tensor \(..., m, n\), got"):
         orthogonalize(torch.zeros(4))
@@ -196,6 +222,16 @@ def test_the_choice_never_costs_more_and_ignores_the_orientation(
     turned = choose_computation(columns, rows, num_steps=num_steps, device=CPU, dtype=dtype)
     assert chosen == turned
     assert chosen.reason
+
+
+@pytest.mark.parametrize(
+    ("num_steps", "restarts"),
+    [(1, ()), (2, ()), (3, (2,)), (4, (2,)), (5, (2,)), (6, (2, 4)), (10, (2, 4, 6, 8))],
+)
+def test_in_half_precision_the_gram_form_restarts_after_two_steps_or_at_the_end_three(
+    num_steps: int, restarts: tuple[int, ...]
+) -> None:
+    assert gram_restarts(num_steps, dtype=torch.bfloat16) == restarts
 
 
 @pytest.mark.parametrize("form", ["standard", "gram"])
