@@ -1,6 +1,6 @@
 """Draws docs/images/fragments.png: who holds what of a matrix, and the step that makes it whole.
 
-The ranges are those of `optimizers.layouts` and the owners those of `optimizers.sharding`, so the
+The ranges are those of `optimizers.layouts` and the owners those of `optimizers.plan`, so the
 figure shows what the optimizer does. Run `python docs/figures/fragments.py`.
 """
 
@@ -17,8 +17,8 @@ from matplotlib.axes import Axes
 from matplotlib.patches import FancyArrowPatch, Patch, Rectangle
 
 from optimizers.layouts import flat_layout, row_layout, whole_layout
+from optimizers.plan import Layout, Plan, Range, make_plan
 from optimizers.routing import Matrix
-from optimizers.sharding import Layout, Plan, Range, make_plan
 
 PNG = Path(__file__).parents[1] / "images" / "fragments.png"
 WORKERS = 3
@@ -67,7 +67,7 @@ def plan_of(layout: Layout) -> Plan:
         layout=layout,
         workers=WORKERS,
         cost=lambda matrix: matrix.numel * min(matrix.rows, matrix.columns),
-        result_bytes=lambda matrix: 4,
+        travel_bytes=lambda matrix: (4, 4),
         share_whole=True,
         reduces=False,
     )

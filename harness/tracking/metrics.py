@@ -47,7 +47,13 @@ COUNTERS = {
 }
 """What our optimizers' counters are called."""
 
-UNCHARTED = ("optimizer_steps", "newton_schulz_steps", "bytes_floor", "bytes_floor_per_element")
+UNCHARTED = (
+    "optimizer_steps",
+    "newton_schulz_steps",
+    "bytes_between_nodes",
+    "bytes_floor",
+    "bytes_floor_per_element",
+)
 """Counters that are another curve again, or a constant; they are in the report."""
 
 MOST_COUNTERS = 8

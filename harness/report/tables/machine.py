@@ -54,12 +54,13 @@ COUNTERS = {
     "newton_schulz_steps": "Newton-Schulz steps",
     "newton_schulz_calls": "Newton-Schulz calls",
     "bytes_sent": "sent",
+    "bytes_between_nodes": "sent to other nodes",
     "bytes_sent_per_element": "bytes sent per element and step",
     "bytes_floor": "least to send",
     "bytes_floor_per_element": "least bytes per element and step",
 }
 """What the optimizers' counters are called, in the order of the columns."""
-SIZES = ("bytes_sent", "bytes_floor")
+SIZES = ("bytes_sent", "bytes_between_nodes", "bytes_floor")
 """Counters in bytes."""
 
 
