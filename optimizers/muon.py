@@ -12,6 +12,7 @@ While one bucket is orthogonalised the next one's momentum and the last one's re
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -19,7 +20,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from optimizers.adamw import adamw_options
-from optimizers.buckets import Bucket, Gang, make_buckets
+from optimizers.buckets import Arrives, Bucket, Gang, make_buckets
 from optimizers.fragments import Fragment, agree_on_nodes
 from optimizers.newton_schulz import orthogonalize
 from optimizers.optimizer import Group, NamedOptimizer
@@ -29,8 +30,22 @@ from optimizers.routing import FUSED_QKV, Route, default_rules, route_parameters
 from optimizers.sharing import choose_computations, plan_muon, travel_dtype
 from optimizers.specs import MuonSpec, update_scale
 
-Part = tuple[frozenset[str], Plan, tuple[Bucket, ...]]
-"""The parameters that one call of `step` updates, who does what of it, and in which buckets."""
+
+@dataclass(frozen=True)
+class Part:
+    """What one call of `step` works on.
+
+    Args:
+        parameters: Their names.
+        plan: Who does what.
+        buckets: In the order of the plan.
+        sent: What a step adds to the counters of bytes.
+    """
+
+    parameters: frozenset[str]
+    plan: Plan
+    buckets: tuple[Bucket, ...]
+    sent: Mapping[str, int]
 
 
 class Muon(NamedOptimizer):
@@ -66,29 +81,31 @@ class Muon(NamedOptimizer):
     def _update_matrices(self, group: Group, fragments: Sequence[Fragment]) -> None:
         """The second and third phase; the first one is `_reduce_gradients`."""
         stepped = {fragment.name for fragment in fragments}
-        for names, plan, buckets in self._parts:
-            if names <= stepped:
-                self._step(buckets, group)
-                self._count_bytes(plan)
+        for part in self._parts:
+            if part.parameters <= stepped:
+                self._step(part.buckets, group)
+                for counter, bytes_ in part.sent.items():
+                    self._counts[counter] += bytes_
 
     def _step(self, buckets: Sequence[Bucket], group: Group) -> None:
-        arriving = self._send_update(buckets[0], group)
+        sent_update = self._send_update(buckets[0], group)
         returning = None
         for bucket, following in zip(buckets, (*buckets[1:], None), strict=True):
-            batch, starved = arriving[0](), arriving[1]
+            arrives, starved = sent_update
+            batch = arrives()
             if following is not None:
-                arriving = self._send_update(following, group)
+                sent_update = self._send_update(following, group)
             result = self._orthogonalize(bucket, batch)
             if starved is not None:
                 result = result.masked_fill(starved, 0.0)
-            sent = bucket, bucket.give_back(result)
+            sent_back = bucket, bucket.give_back(result)
             if returning is not None:
                 self._apply(*returning, group)
-            returning = sent
+            returning = sent_back
         assert returning is not None, "a group has at least one matrix"
         self._apply(*returning, group)
 
-    def _send_update(self, bucket: Bucket, group: Group) -> tuple[Any, Tensor | None]:
+    def _send_update(self, bucket: Bucket, group: Group) -> tuple[Arrives, Tensor | None]:
         """Advance the momentum; its update goes to the owners of the matrices."""
         gradient = bucket.gradient()
         skips = self.spec.starved_matrices == "skip"
@@ -116,7 +133,7 @@ class Muon(NamedOptimizer):
             batch_invariant=self.spec.batch_invariant,
         )
 
-    def _apply(self, bucket: Bucket, arrives: Any, group: Group) -> None:
+    def _apply(self, bucket: Bucket, arrives: Arrives, group: Group) -> None:
         """`W <- (1 - lr wd) W - lr scale O` on all that this worker holds."""
         weights = bucket.weights()
         if not weights:
@@ -127,12 +144,6 @@ class Muon(NamedOptimizer):
         results = torch.split(arrives(), [weight.numel() for weight in weights])
         torch._foreach_mul_(weights, 1.0 - group["lr"] * group["weight_decay"])
         torch._foreach_add_(weights, list(results), alpha=-rate)
-
-    def _count_bytes(self, plan: Plan) -> None:
-        traffic = plan.traffic(self._rank)
-        self._counts["bytes_sent"] += traffic.total
-        self._counts["bytes_between_nodes"] += traffic.between_nodes
-        self._counts["bytes_floor"] += round(plan.bytes_floor())
 
     # The first phase: local gradients to the owners.
 
@@ -176,7 +187,9 @@ class Muon(NamedOptimizer):
             self._reduction.close()
         self._reduction = None
         if self._gradients == "local" and self._workers > 1:
-            awaited = {n: self._fragments[n].storage for names, *_ in self._parts for n in names}
+            awaited = {
+                n: self._fragments[n].storage for part in self._parts for n in part.parameters
+            }
             self._reduction = Reduction(self._buckets, awaited)
         choices = [(c.form, c.restarts, str(c.dtype)) for c in self.computations.values()]
         digests = [plan.digest for plan in self.plans]
@@ -191,25 +204,27 @@ class Muon(NamedOptimizer):
             )
             gang = self._gang()
             plans = [self._plan(names, nodes) for names in self._stepped_together()]
-            self._planned = [
-                (
-                    frozenset(share.matrix.parameter for share in plan.shares),
-                    plan,
-                    make_buckets(plan, self._fragments, gang),
-                )
-                for plan in plans
-                if plan.shares
-            ]
+            self._planned = [self._part(plan, gang) for plan in plans if plan.shares]
         return self._planned
+
+    def _part(self, plan: Plan, gang: Gang) -> Part:
+        traffic = plan.traffic(self._rank)
+        sent = {
+            "bytes_sent": traffic.total,
+            "bytes_between_nodes": traffic.between_nodes,
+            "bytes_floor": round(plan.bytes_floor()),
+        }
+        names = frozenset(share.matrix.parameter for share in plan.shares)
+        return Part(names, plan, make_buckets(plan, self._fragments, gang), sent)
 
     @property
     def plans(self) -> tuple[Plan, ...]:
         """Who keeps, orthogonalises and receives each matrix: a plan for each call of `step`."""
-        return tuple(plan for _, plan, _ in self._parts)
+        return tuple(part.plan for part in self._parts)
 
     @property
     def _buckets(self) -> list[Bucket]:
-        return [bucket for *_, buckets in self._parts for bucket in buckets]
+        return [bucket for part in self._parts for bucket in part.buckets]
 
     def _stepped_together(self) -> list[list[str]]:
         """The matrices of each call of `step`: all, or those that lie in one flat tensor."""

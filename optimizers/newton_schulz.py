@@ -29,8 +29,8 @@ _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 # Steps between two restarts of the gram form. The error of R grows by about a^2 a step, 12 for
 # `jordan`. Measured against float64 at 5 to 10 steps, on Gaussian, log-spaced (condition 1e5) and
 # nearly rank-deficient matrices: in float32 three steps are as accurate as the standard form and
-# five lose a factor of 20. In half precision two steps are safe on every spectrum, and three at the
-# end (docs/figures/gram_restarts.py measures it; Dao-AILab gram-newton-schulz restarts where we do).
+# five lose a factor of 20. In half precision two steps are safe on every spectrum, and at the end
+# three (docs/figures/gram_restarts.py measures it; Dao-AILab gram-newton-schulz restarts alike).
 _SEGMENT_STEPS = {torch.float64: 5, torch.float32: 3, torch.bfloat16: 2, torch.float16: 2}
 
 # Symmetric products by blocks: measured on one core with AVX-512, four blocks of rows save 10 % of

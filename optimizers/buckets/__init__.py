@@ -10,13 +10,13 @@ Both are made once, when the optimizer is bound; a step only runs along their pl
 
 from collections.abc import Mapping
 
-from optimizers.buckets.base import Bucket, Gang
+from optimizers.buckets.base import Arrives, Bucket, Gang
 from optimizers.buckets.fragmented import FragmentBucket
 from optimizers.buckets.whole import WholeBucket
 from optimizers.fragments import Fragment
 from optimizers.plan import Plan
 
-__all__ = ["Bucket", "Gang", "make_buckets"]
+__all__ = ["Arrives", "Bucket", "Gang", "make_buckets"]
 
 
 def make_buckets(plan: Plan, fragments: Mapping[str, Fragment], gang: Gang) -> tuple[Bucket, ...]:
