@@ -23,6 +23,7 @@ BACKENDS = {
 BF16 = "training.precision=bf16"
 PRECISIONS = {"fp32": (), "bf16": (BF16,)}
 REPLICATED = "muon,variants.muon.optimizer.exchange=replicated"
+WITHIN_NODES = "muon,variants.muon.optimizer.exchange=node"
 
 # fp32 sums in another order, amplified by Newton-Schulz (in fp32 here) and by top-k routing: 7e-8
 # measured. A trial in the wrong precision shows at 1.3e-5.
@@ -54,7 +55,7 @@ ACCUMULATED = {
 ON_FOUR = {backend: request("muon", backend) for backend in ("ddp", "fsdp2", "zero2", "zero3")}
 REQUESTS = {
     1: [*CASES.values(), *CUT_OTHERWISE["muon"], *CUT_OTHERWISE["adamw"]],
-    2: [*CASES.values(), *ACCUMULATED.values(), REPLICATED],
+    2: [*CASES.values(), *ACCUMULATED.values(), REPLICATED, WITHIN_NODES],
     4: [*ON_FOUR.values(), REPLICATED],
 }
 Runs = dict[int, dict[str, Any]]
@@ -192,6 +193,18 @@ def test_the_owner_exchange_sends_the_floor_and_replication_gives_the_same(
     assert counters["bytes_sent_per_element"] == pytest.approx(floor, rel=0.1)
     calls = [run["outcome"]["preflight"]["newton_schulz_calls"] for run in (owner, replicated)]
     assert calls[1] == workers * calls[0]
+
+
+def test_workers_of_one_node_share_the_work_after_gradients_are_averaged(runs: Runs) -> None:
+    assert_same(runs, WITHIN_NODES, workers=2)
+    shared = runs[2][WITHIN_NODES]
+    assert (
+        shared["outcome"]["preflight"]["newton_schulz_calls"]
+        == runs[2][request("muon", "ddp")]["outcome"]["preflight"]["newton_schulz_calls"]
+    )
+    counters = shared["reports"][-1]["counters"]
+    assert counters["bytes_sent_per_element"] == pytest.approx(4 / 2, rel=0.1)  # results only
+    assert counters["bytes_between_nodes"] == 0
 
 
 def test_a_seed_gives_all_variants_the_same_start_and_the_same_batches(runs: Runs) -> None:
