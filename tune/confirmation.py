@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from harness.analysis.study_analysis import analyse_study
 from harness.errors import UserError
 from harness.runs.folder import StudyFolder
 from harness.runs.other_code import trained_by_other
@@ -84,6 +83,9 @@ def wanted_keys(study: Study, plan: Plan, folder: StudyFolder) -> Iterator[list[
 
 
 def _wanted_after_look(folder: StudyFolder) -> dict[str, int]:
+    # Here, because SciPy takes a second to import, and a study without looks trains first.
+    from harness.analysis.study_analysis import analyse_study
+
     results = analyse_study(folder)
     if results.error is not None:
         raise UserError(results.error)

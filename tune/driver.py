@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ray import tune as ray_tune
+from ray.tune.execution import class_cache
 
 from harness.data import TokenDataset
 from harness.runs.folder import StudyFolder
@@ -104,6 +105,9 @@ def _fit(
     whole pairs should come first, and a searcher must not be asked before it has been told. Whoever
     has a cluster that grows on demand sets the number.
     """
+    # Tune gives its trials a variable for PyTorch Lightning. Without it they need no environment of
+    # their own, and Ray starts them, and the workers that inherit it, without asking its agent.
+    class_cache.DEFAULT_ENV_VARS.clear()
     bundle = {"CPU": gang.cpus_per_worker, "GPU": gang.gpus_per_worker}
     trainable = ray_tune.with_resources(
         TrialTrainable, ray_tune.PlacementGroupFactory([{}] + [bundle] * gang.workers)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import threading
+import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -43,7 +43,7 @@ class StudyRun:
     ) -> None:
         self.study, self.folder, self.dataset = study, folder, dataset
         self.console, self.address = console, address
-        self._environment: threading.Thread | None = None  # set once Ray is there
+        self._environment: subprocess.Popen[bytes] | None = None  # set once Ray is there
 
     def search(self) -> None:
         """Searches, round after round, until every variant's settings are chosen."""
@@ -130,20 +130,19 @@ class StudyRun:
                 )
                 raise
         assert self._environment is not None, "Ray is connected before the first trial"
-        self._environment.join()
+        self._environment.wait()
 
     def _connect(self) -> None:
         """Joins or starts Ray once, checks that a gang fits, and notes the environment."""
+        if self._environment is not None:
+            return
+        from harness.runs.environment import write_beside
         from tune.capacity import check_fits
         from tune.cluster import connect
 
-        if self._environment is None:
-            check_fits(self.study.resources, connect(self.address))
-            self._look_at_nodes()
-            self._environment = threading.Thread(
-                target=_write_environment, args=(self.folder,), daemon=True
-            )
-            self._environment.start()
+        check_fits(self.study.resources, connect(self.address))
+        self._look_at_nodes()
+        self._environment = write_beside(self.folder.environment_path)
 
     def _look_at_nodes(self) -> None:
         """Says before anything trains where the nodes of a cluster differ."""
@@ -154,13 +153,6 @@ class StudyRun:
         nodes = ask_nodes(question, self.study.resources)
         for notice in hardware_notices(self.study, nodes):
             self.console.print(Text(f"{notice}.", style="yellow"), soft_wrap=True)
-
-
-def _write_environment(folder: StudyFolder) -> None:
-    from harness.runs.environment import collect
-    from harness.runs.files import write_json
-
-    write_json(folder.environment_path, collect())
 
 
 def conclude(

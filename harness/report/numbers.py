@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import re
+from typing import TYPE_CHECKING
 
-from harness.analysis.stats.intervals import Interval
-from harness.analysis.wording import interval_decimals
+if TYPE_CHECKING:
+    from harness.analysis.stats.intervals import Interval
 
 MISSING = "–"
 _MINUS = re.compile(r"(?<![\w.+-])-(?=\d)")
@@ -37,6 +38,9 @@ def interval(found: Interval | None) -> str:
     """The interval of a difference, with the decimals of the sentence that tells it."""
     if found is None:
         return MISSING
+    # Here, because SciPy takes a second to import, and who waits for a trial needs durations only.
+    from harness.analysis.wording import interval_decimals
+
     low, high = (difference(x, places=interval_decimals(found)) for x in (found.low, found.high))
     return f"[{low}, {high}]"
 

@@ -12,6 +12,9 @@ def local_ray() -> Iterator[None]:
     """Four logical CPUs, so that gangs of two fit whatever the machine."""
     import ray
 
-    ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False, logging_level="error")
+    from tune.local_ray import lean
+
+    with lean():
+        ray.init("local", num_cpus=4, log_to_driver=False, logging_level="error")
     yield
     ray.shutdown()
