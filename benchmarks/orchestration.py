@@ -8,12 +8,15 @@ from the end of one trial to the end of the next in the same gang; what the tria
 its workers (process group, model, hashes, one step, two evaluations of one window) is also shown,
 and the rest is orchestration. Cold: the same when every trial gets a fresh gang. Start: from the
 command line `optbench run` to the first training step, with the data cached and evaluations of one
-window.
+window; the median of several starts, and of each stage on the way.
 """
 
 from __future__ import annotations
 
 import json
+import os
+import signal
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -83,8 +86,11 @@ def seconds_per_trial(workers: int, *, trials: int, warm: bool) -> tuple[float, 
     return (ends.times[-1] - ends.times[0]) / following, sum(ends.own_times[1:]) / following
 
 
-def seconds_to_first_step(workers: int) -> float:
-    """From the start of the command until the report after the first step is on disk."""
+STAGES = ("study planned", "Ray there", "workers there", "first evaluation", "first step")
+
+
+def seconds_of_a_start(workers: int) -> dict[str, float]:
+    """From the start of the command until each of `STAGES` is over, as the files and words say."""
     with tempfile.TemporaryDirectory() as runs:
         command = [sys.executable, "-m", "harness", "run", str(STUDY), "--runs-dir", runs]
         for override in (
@@ -93,40 +99,71 @@ def seconds_to_first_step(workers: int) -> float:
             "training.evaluation_windows=1",
         ):
             command += ["--set", override]
-        begin = time.perf_counter()
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        begin, ends = time.perf_counter(), dict[str, float]()
+        words = Path(runs) / "words"
+        with words.open("w") as output:
+            process = subprocess.Popen(
+                command, stdout=output, env={**os.environ, "PYTHONUNBUFFERED": "1"}
+            )
         try:
             while process.poll() is None:
-                for reports in Path(runs).glob("*/trials/*/reports.jsonl"):
-                    if reports.read_text().count("\n") > 1:
-                        return time.perf_counter() - begin
-                time.sleep(0.01)
+                for stage in STAGES[len(ends) :]:
+                    if not _is_over(stage, Path(runs), words):
+                        break
+                    ends[stage] = time.perf_counter() - begin
+                if len(ends) == len(STAGES):
+                    return ends
+                time.sleep(0.02)
         finally:
-            process.terminate()
+            # As Ctrl-C: the driver then takes its Ray along.
+            process.send_signal(signal.SIGINT)
             process.wait()
     raise SystemExit("the study ended before its first step")
 
 
+def _is_over(stage: str, runs: Path, words: Path) -> bool:
+    if stage == "study planned":
+        return any(runs.glob("*/plan.json"))
+    if stage == "Ray there":
+        return "Ray is there" in words.read_text()
+    if stage == "workers there":
+        return any(runs.glob("*/trials/*/spec.json"))
+    wanted = 1 if stage == "first evaluation" else 2
+    reports = runs.glob("*/trials/*/reports.jsonl")
+    return any(path.read_text().count("\n") >= wanted for path in reports)
+
+
+def median_start(workers: int, *, starts: int) -> dict[str, float]:
+    measured = [seconds_of_a_start(workers) for _ in range(starts)]
+    return {stage: statistics.median(each[stage] for each in measured) for stage in STAGES}
+
+
 def main(
     workers: Annotated[int, typer.Option(help="workers of a trial")] = 2,
+    starts: Annotated[int, typer.Option(help="starts of a whole study")] = 5,
     as_json: Annotated[bool, typer.Option("--json")] = False,
 ) -> None:
     from tune.cluster import connect
 
-    start = seconds_to_first_step(workers)
+    prepare(load_study(STUDY, []).data)
+    start = median_start(workers, starts=starts)
     connect(None)
     warm, own = seconds_per_trial(workers, trials=10, warm=True)
     cold, _ = seconds_per_trial(workers, trials=2, warm=False)
     if as_json:
         result = {"workers": workers, "warm_s": warm, "trial_s": own, "orchestration_s": warm - own}
-        print(json.dumps({**result, "cold_s": cold, "first_step_s": start}))
+        print(json.dumps({**result, "cold_s": cold, "start_s": start}))
         return
     print(
         f"with {workers} workers: {warm:.2f} s a trial in a warm gang, of which the trial itself "
         f"takes {own:.2f} s and orchestration {warm - own:.2f} s"
     )
     print(f"{cold:.2f} s a trial in a fresh gang: ratio {cold / warm:.1f}")
-    print(f"from the command to the first training step: {start:.1f} s")
+    print(f"from the command to the first training step: {start[STAGES[-1]]:.1f} s, of these")
+    begun = 0.0
+    for stage, end in start.items():
+        print(f"  {end - begun:4.1f} s until {stage}")
+        begun = end
 
 
 if __name__ == "__main__":

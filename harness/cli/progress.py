@@ -59,6 +59,7 @@ class Progress:
         self.begun = time.monotonic()
         self.best: dict[str, float] = {}  # lowest final loss so far, by variant
         self.first_start: float | None = None
+        self.doing = "starting"  # until a trial runs
         self.running: dict[str, Running] = {}
         self.outcomes: Counter[str] = Counter()
         self.live = (
@@ -76,7 +77,14 @@ class Progress:
         if self.live is not None:
             self.live.stop()
 
+    def say(self, doing: str) -> None:
+        """What goes on before the first trial runs, for somebody who waits."""
+        self.doing = doing
+        if self.live is None:
+            self.console.print(f"{doing} ({self._so_far()} so far)", soft_wrap=True)
+
     def trial_started(self, job: Job) -> None:
+        self.doing = "training"
         self.first_start = self.first_start or time.monotonic()
         self.running[job.key] = Running(job)
 
@@ -132,11 +140,12 @@ class Progress:
         bad = {word: n for word, n in self.outcomes.items() if word != "completed"}
         summary = f"{self.done} of {self.total} trials done, {len(self.running)} running"
         summary += "".join(f", {n} {word}" for word, n in bad.items())
-        summary += f" · {duration(time.monotonic() - self.begun, rough=True)} so far"
-        summary += (
-            f" · about {duration(left, rough=True)} left" if left is not None else " · starting"
-        )
+        summary += f" · {self._so_far()} so far · "
+        summary += self.doing if left is None else f"about {duration(left, rough=True)} left"
         yield Group(table, *self._best_lines(), Text(summary, style="bold"))
+
+    def _so_far(self) -> str:
+        return duration(time.monotonic() - self.begun, rough=True)
 
     def _best_lines(self) -> list[Text]:
         """The lowest final losses so far; a ranking by them is not a verdict."""

@@ -119,7 +119,7 @@ class StudyRun:
             f"{self.study.resources.workers} worker(s) each"
         )
         with Progress(total=total, already_done=done, console=self.console) as progress:
-            self._connect()
+            self._connect(progress)
             try:
                 yield progress
             except KeyboardInterrupt:
@@ -132,7 +132,7 @@ class StudyRun:
         assert self._environment is not None, "Ray is connected before the first trial"
         self._environment.wait()
 
-    def _connect(self) -> None:
+    def _connect(self, progress: Progress) -> None:
         """Joins or starts Ray once, checks that a gang fits, and notes the environment."""
         if self._environment is not None:
             return
@@ -140,7 +140,9 @@ class StudyRun:
         from tune.capacity import check_fits
         from tune.cluster import connect
 
+        progress.say("starting Ray")
         check_fits(self.study.resources, connect(self.address))
+        progress.say("Ray is there, starting the first workers")
         self._look_at_nodes()
         self._environment = write_beside(self.folder.environment_path)
 

@@ -32,3 +32,22 @@ def test_a_longer_run_of_the_baseline_does_not_lead(made_up_class: Any) -> None:
     assert progress.best == {"adamw": 3.4}
     written = console.file.getvalue()  # type: ignore[attr-defined]
     assert "[4/15] adamw seed 0, 240 steps: completed, validation loss 3.0000" in written
+
+
+def test_somebody_who_waits_for_the_first_trial_reads_what_goes_on(made_up_class: Any) -> None:
+    study = made_up_class(seeds=(0,)).study()
+    plan, specs = make_plan(study, DATA), expand(study, DATA)
+    shown = []
+    for terminal in (True, False):
+        console = Console(file=io.StringIO(), width=200, force_terminal=terminal)
+        with Progress(total=2, already_done=0, console=console) as progress:
+            progress.say("starting Ray")
+            console.print(progress)
+            row = plan.trials[0]
+            progress.trial_started(Job(spec=specs[row.key], variants=("adamw",), detail="seed 0"))
+            console.print(progress)
+        shown.append(console.file.getvalue())  # type: ignore[attr-defined]
+    in_a_terminal, in_a_log = shown
+    assert "starting Ray" in in_a_terminal
+    assert "training" in in_a_terminal
+    assert in_a_log.startswith("starting Ray (0 s so far)\n")
