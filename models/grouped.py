@@ -20,31 +20,34 @@ from torch.autograd.function import once_differentiable
 GROUPED_ALIGNMENT = 16
 
 
-def feed_forward_of_experts(
-    x_AD: Tensor, up_EDF: Tensor, gate_EDF: Tensor | None, down_EFD: Tensor, *, count_E: Tensor
+def in_grouped_products(
+    x_AD: Tensor, up_EDF: Tensor, gate_EDF: Tensor | None, down_EFD: Tensor, count_E: Tensor
 ) -> Tensor:
     """`down(silu(up(x)))` or, with a gate, `down(silu(gate(x)) * up(x))` of each row's expert.
-
-    On a CPU the loop is faster: an expert's rows stay in the cache from one product to the next.
-    Elsewhere it would cost a few launches for each expert, and a wait of the host for the counts.
 
     Args:
         x_AD: rows sorted by expert, in the dtype of the weights.
         count_E: rows of each expert, int64, on the device; their sum is A.
     """
-    if runs_in_grouped_products(x_AD, inner_size=up_EDF.shape[2]):
-        weights = (up_EDF, gate_EDF, down_EFD)
-        y_AD: Tensor = GroupedFeedForward.apply(x_AD, *weights, count_E)  # type: ignore[no-untyped-call]
-    else:
-        y_AD = LoopedFeedForward.apply(  # type: ignore[no-untyped-call]
-            x_AD, up_EDF, gate_EDF, down_EFD, count_E.tolist()
-        )
+    weights = (up_EDF, gate_EDF, down_EFD)
+    y_AD: Tensor = GroupedFeedForward.apply(x_AD, *weights, count_E)  # type: ignore[no-untyped-call]
+    return y_AD
+
+
+def in_a_loop(
+    x_AD: Tensor, up_EDF: Tensor, gate_EDF: Tensor | None, down_EFD: Tensor, count_E: Tensor
+) -> Tensor:
+    """The same as `in_grouped_products`, where the host knows how many rows each expert has."""
+    weights = (up_EDF, gate_EDF, down_EFD)
+    y_AD: Tensor = LoopedFeedForward.apply(x_AD, *weights, count_E.tolist())  # type: ignore[no-untyped-call]
     return y_AD
 
 
 def runs_in_grouped_products(x_AD: Tensor, *, inner_size: int) -> bool:
     """Whether the experts run in grouped products: a matter of device, dtype and sizes only.
 
+    On a CPU the loop is faster: an expert's rows stay in the cache from one product to the next.
+    Elsewhere it would cost a few launches for each expert, and a wait of the host for the counts.
     In bf16 only: in other dtypes torch's grouped product is a loop too, in which the host waits for
     the counts, and its shapes are unknown to `torch.compile` (2.13).
     """

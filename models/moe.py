@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.dispatch import combine_tokens, dispatch_tokens, plan_dispatch
-from models.grouped import feed_forward_of_experts
+from models.grouped import in_a_loop, in_grouped_products, runs_in_grouped_products
 from models.layers import at_least_fp32, autocast_dtype
 
 
@@ -99,13 +99,19 @@ class Experts(nn.Module):
         self.down = nn.Parameter(torch.empty(num_experts, inner_size, hidden_size))
         for parameter in self.parameters():
             nn.init.normal_(parameter, std=0.02)
+        self.in_a_loop = in_a_loop
 
     def forward(self, x_AD: Tensor, count_E: Tensor) -> Tensor:
         """Apply expert e to its `count_E[e]` consecutive rows."""
-        dtype = autocast_dtype(x_AD)
-        gate = None if self.gate is None else self.gate.to(dtype)
-        up, down = self.up.to(dtype), self.down.to(dtype)
-        return feed_forward_of_experts(x_AD.to(dtype), up, gate, down, count_E=count_E)
+        x_AD = x_AD.to(autocast_dtype(x_AD))
+        gate = None if self.gate is None else self.gate.to(x_AD.dtype)
+        up, down = self.up.to(x_AD.dtype), self.down.to(x_AD.dtype)
+        grouped = runs_in_grouped_products(x_AD, inner_size=up.shape[2])
+        return (in_grouped_products if grouped else self.in_a_loop)(x_AD, up, gate, down, count_E)
+
+    def leave_loop_uncompiled(self) -> None:
+        """A compiler would make another graph of the loop for every batch: the counts differ."""
+        self.in_a_loop = torch.compiler.disable(in_a_loop)  # type: ignore[no-untyped-call]
 
 
 class MoE(nn.Module):

@@ -15,7 +15,7 @@ from models.attention import Attention, rotary_rotations
 from models.config import ModelConfig
 from models.head import Head
 from models.layers import FeedForward, RMSNorm
-from models.moe import MoE, RouterReport
+from models.moe import Experts, MoE, RouterReport
 
 
 class ModelOutput(NamedTuple):
@@ -121,6 +121,9 @@ class MoETransformer(nn.Module):
         Args:
             backend: the compiler of `torch.compile`; "eager" and "aot_eager" need no other program.
         """
+        for module in self.modules():
+            if isinstance(module, Experts):
+                module.leave_loop_uncompiled()
         for block in self._typed_blocks():
             block.compiled = torch.compile(block.run, backend=backend, dynamic=False)
 

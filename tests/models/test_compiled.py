@@ -67,6 +67,26 @@ def test_in_bf16_all_blocks_share_one_graph_without_a_break(
     assert not counters["graph_break"]
 
 
+@pytest.mark.usefixtures("fresh_compiler")
+@pytest.mark.parametrize("bf16", [False, True])
+def test_another_batch_is_sent_to_other_experts_and_compiled_no_more(
+    small_model: Build, batch: Batch, bf16: bool
+) -> None:
+    model = small_model(activation="swiglu")
+    model.compile_blocks(backend="aot_eager")
+    graphs, loads = [], []
+    for seed in range(4):
+        generator = torch.Generator().manual_seed(seed)
+        tokens = torch.randint(50, batch[0].shape, generator=generator)
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16):
+            output = model(tokens, batch[1])
+        output.loss.backward()
+        graphs.append(counters["stats"]["unique_graphs"])
+        loads.append(str(output.router_load.tolist()))
+    assert len(set(loads)) == 4, "the batches must differ for the test to mean anything"
+    assert len(set(graphs)) == 1
+
+
 @pytest.mark.parametrize("feed_forward", ["moe", "dense"])
 @pytest.mark.parametrize("bf16", [False, True])
 def test_checkpointed_blocks_give_the_same_bits(

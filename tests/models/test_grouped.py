@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from models import MoETransformer, grouped
+from models import MoETransformer, moe
 from models.grouped import GroupedFeedForward, LoopedFeedForward, runs_in_grouped_products
 
 # Largest relative error: the order of sums in fp32, the rounding of inner results in bf16.
@@ -107,7 +107,7 @@ def test_a_training_step_in_grouped_products_never_waits_for_the_device(
     with pytest.raises(AssertionError, match="makes the host wait"), ForbidWaiting():
         train_in_bf16(model, batch)  # the loop needs the counts as numbers
     model.zero_grad()
-    monkeypatch.setattr(grouped, "runs_in_grouped_products", lambda *_, **__: True)
+    monkeypatch.setattr(moe, "runs_in_grouped_products", lambda *_, **__: True)
     with ForbidWaiting():
         train_in_bf16(model, batch)
     assert all(parameter.grad is not None for parameter in model.parameters())
