@@ -24,8 +24,8 @@ from harness.study.load import load_study
 from harness.study.study_file import find_variant
 from harness.study.trial import TrialSpec, trial_spec
 from harness.training.backends.protocol import WorkerContext
+from harness.training.batches import to_tensors
 from harness.training.loop import train
-from harness.training.metrics import to_tensors
 from models import MoETransformer, initialize
 from optimizers import build_optimizer, learning_rate_factor
 

@@ -31,8 +31,8 @@ from optimizers import NamedOptimizer
 FILE_NAME = "checkpoint.safetensors"
 
 # Who trains and who looks on: these change the order of sums in fp32, and nothing else. Another
-# precision, dtype of Newton-Schulz or kind of device is other arithmetic, and so another trial: with
-# half of its steps in each a loss would belong to neither.
+# precision, dtype of Newton-Schulz or kind of device is other arithmetic and so another trial: a
+# loss after some steps in each would belong to neither.
 MAY_DIFFER = frozenset(
     {
         "workers",

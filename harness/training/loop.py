@@ -12,9 +12,7 @@ from collections.abc import Generator
 from dataclasses import asdict
 from pathlib import Path
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from harness.data import BatchHasher, BatchSampler, TokenDataset, open_dataset
@@ -24,6 +22,7 @@ from harness.training import checkpoint
 from harness.training.arithmetic import arithmetic_of
 from harness.training.backends.opening import open_backend
 from harness.training.backends.protocol import Backend, WorkerContext
+from harness.training.batches import BatchFeed
 from harness.training.blocks import set_up_blocks
 from harness.training.checkpoint import Checkpoint
 from harness.training.metrics import (
@@ -32,7 +31,6 @@ from harness.training.metrics import (
     now,
     peak_memory_bytes,
     reset_peak_memory,
-    to_tensors,
 )
 from harness.training.preflight import FirstStep, check_gang, check_groups, check_wrapping
 from harness.training.records import Outcome, OutcomeWord, Report
@@ -53,6 +51,7 @@ def train(spec: TrialSpec, context: WorkerContext) -> Generator[Report, None, Ou
     Raises:
         UserError: the worker's place or its checkpoint does not fit the spec.
         PreflightError: a library does something else than the spec asks for.
+        BatchError: other windows were fed than the seed and the data name.
     """
     started = time.perf_counter()
     resumed = checkpoint.prepare(spec, context)
@@ -108,6 +107,8 @@ class TrialRun:
         self.sampler = BatchSampler(
             dataset.num_train_windows, batch_size=spec.training.batch_size, seed=spec.seed
         )
+        accumulation = spec.training.accumulation_steps
+        self.feed = BatchFeed(dataset, self.sampler, backend, accumulation_steps=accumulation)
         self.clock = StepClock(backend.device)
         self.startup_time_s = 0.0
         self.evaluation_time_s = 0.0
@@ -133,12 +134,14 @@ class TrialRun:
         training, backend = self.spec.training, self.backend
         self.clock.step_begins()
         self._set_learning_rates(step)
-        micro_batches = self._my_micro_batches(step)
+        micro_batches = self.feed.take(step - 1)
         loss = torch.zeros((), device=backend.device)
-        for index, windows in enumerate(micro_batches):
-            inputs, targets = to_tensors(self.dataset.train_windows(windows), backend.device)
+        for index, batch in enumerate(micro_batches):
             last = index == len(micro_batches) - 1
-            loss += backend.micro_step(inputs, targets, last=last).cross_entropy.detach()
+            output = backend.micro_step(batch.inputs_BT, batch.targets_BT, last=last)
+            loss += output.cross_entropy.detach()
+        if step < training.steps:
+            self.feed.prefetch(step)  # a GPU is busy with the backward pass now
         self.gradient_norm = backend.update(clip_norm=training.clip_norm)
         self.losses.append(loss / len(micro_batches))
         self.clock.step_ends()
@@ -149,14 +152,9 @@ class TrialRun:
         for group in self.optimizer.param_groups:
             group["lr"] = group["initial_lr"] * factor
 
-    def _my_micro_batches(self, step: int) -> list[NDArray[np.int64]]:
-        """This worker's contiguous rows of the global batch, cut into micro-batches."""
-        rank, workers = self.backend.rank, self.backend.num_workers
-        mine = self.sampler.rank_indices(step - 1, rank=rank, workers=workers)
-        return np.split(mine, self.spec.training.accumulation_steps)
-
     def report(self, step: int) -> Report:
         step_time_s = self.clock.end_interval()
+        self.feed.check()
         train_losses = self._global_losses()
         self._look_for_divergence(train_losses, step)
         training = self.spec.training
@@ -267,7 +265,10 @@ class TrialRun:
         )
 
     def _hash_batches(self) -> str:
-        """SHA-256 of the data and of the batches of the whole schedule, also if it ended early."""
+        """SHA-256 of the data and of the batches of the whole schedule, also if it ended early.
+
+        Every report has checked that the windows fed until then were these.
+        """
         hasher = BatchHasher(self.dataset.manifest.sha256)
         for step in range(self.spec.training.steps):
             hasher.update(self.sampler.indices(step))

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from harness.data import TokenDataset
-from harness.data.dataset import Windows
 from harness.training.backends.protocol import Backend
+from harness.training.batches import to_tensors
 
 # Small enough for any model whose training micro-batch fits; a constant, so that the sums do not
 # depend on the number of workers.
@@ -66,12 +66,6 @@ def evaluate(backend: Backend, dataset: TokenDataset, *, num_windows: int) -> Ev
     loss, correct, tokens_seen, *load = backend.sum_over_workers(totals).tolist()
     load_tensor = torch.tensor(load).reshape(shape) / tokens_seen
     return Evaluation(loss / tokens_seen, correct / tokens_seen, load_tensor.tolist())
-
-
-def to_tensors(windows: Windows, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Inputs and targets `(B, T)` of windows `(B, T + 1)`."""
-    tokens = torch.from_numpy(windows).to(device, non_blocking=True)
-    return tokens[:, :-1].contiguous(), tokens[:, 1:].contiguous()
 
 
 @dataclass

@@ -78,7 +78,9 @@ class Outcome(Record):
     diverged_at_step: int | None = None
     initial_parameters_sha256: str | None = None
     batches_sha256: str | None = Field(
-        default=None, description="data, evaluation windows and the whole planned batch sequence"
+        default=None,
+        description="data, evaluation windows and the whole planned batch sequence; every report "
+        "checks that the windows fed are those",
     )
     arithmetic: Arithmetic | None = Field(
         default=None, description="null: not recorded, by an older version or before a failure"

@@ -36,6 +36,7 @@ from harness.study.load import load_study
 from harness.study.study_file import find_variant
 from harness.study.trial import TrialSpec, trial_spec
 from harness.training.backends.protocol import WorkerContext
+from harness.training.batches import BatchError
 from harness.training.loop import train
 from harness.training.preflight import PreflightError
 
@@ -66,7 +67,7 @@ def run_trial(spec: TrialSpec, context: WorkerContext) -> dict[str, Any]:
             reports.append(next(training).model_dump(mode="json"))
         except StopIteration as end:
             return {"reports": reports, "outcome": end.value.model_dump(mode="json")}
-        except PreflightError as error:
+        except (PreflightError, BatchError) as error:
             return {"refused": str(error)}
 
 

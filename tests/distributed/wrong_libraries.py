@@ -13,6 +13,7 @@ from torch import nn
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import fp16_compress_hook
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
+from harness.data import BatchSampler
 from harness.training.backends import accelerator, deepspeed, fsdp2
 from harness.training.backends.protocol import MakeOptimizer
 from optimizers import NamedOptimizer
@@ -84,6 +85,13 @@ def stepping_twice(self: accelerator.AcceleratorBackend, *, clip_norm: float) ->
     return update(self, clip_norm=clip_norm)
 
 
+def same_rows(self: BatchSampler, step: int, *, rank: int, workers: int) -> Any:
+    """As a data loader without a distributed sampler: every worker reads what worker 0 reads."""
+    del rank
+    return rank_indices(self, step, rank=0, workers=workers)
+
+
+rank_indices = BatchSampler.rank_indices
 update = accelerator.AcceleratorBackend.update
 REDUCED_IN_BF16 = MixedPrecisionPolicy(reduce_dtype=torch.bfloat16)
 
@@ -103,6 +111,7 @@ WRONG: dict[str, Callable[[], Patch]] = {
         lambda c: c["torch_autocast"].pop("lower_precision_safe_modules")
     ),
     "bf16 on its way": lambda: configured(lambda c: c.update(communication_data_type="bf16")),
+    "same rows": lambda: mock.patch.object(BatchSampler, "rank_indices", same_rows),
     "stepping twice": lambda: mock.patch.object(
         accelerator.AcceleratorBackend, "update", stepping_twice
     ),
