@@ -129,7 +129,7 @@ def test_orthogonalised_a_starved_expert_drifts_at_full_speed_and_under_adamw_it
     adamw = moved(train(toy, spec, live=live, hungry=hungry), EXPERTS[0], STARVED, since=live)
     # 8 x 20 has 8 singular values near 1, and the direction hardly turns any more.
     assert drift["orthogonalize"] > 0.5 * hungry * LR * 8**0.5
-    assert drift["orthogonalize"] > 5 * adamw
+    assert drift["orthogonalize"] > 2 * adamw
     assert drift["skip"] == 0.0
 
 
