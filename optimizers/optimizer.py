@@ -198,6 +198,17 @@ class NamedOptimizer(torch.optim.Optimizer):
         """Parameter name -> the elements of it that this worker updates, `(numel,)`, views."""
         return {name: fragment.weight() for name, fragment in self._fragments.items()}
 
+    def held_ranges(self, worker: int) -> dict[str, Range]:
+        """Parameter name -> the elements `[start, stop)` of it for which a worker answers.
+
+        Those that it holds; what several hold is the first one's alone, and empty for the others.
+        So a sum over workers counts every element once.
+        """
+        return {
+            name: held[worker] if held.index(held[worker]) == worker else (0, 0)
+            for name, held in self._layout.items()
+        }
+
     def count_skipped_step(self) -> None:
         """For a backend that found a non-finite gradient itself and does not call `step`."""
         for name in self._skips:

@@ -161,9 +161,9 @@ def speed(material: Material) -> Iterator[Element]:
 
 def experts(material: Material) -> Iterator[Element]:
     yield from material.figure("router_load")
-    found = tables.dead_experts(material.study)
-    if found:
-        yield found
+    for found in (tables.dead_experts(material.study), tables.expert_movement(material.study)):
+        if found:
+            yield found
 
 
 def optimizers(material: Material) -> Iterator[Element]:

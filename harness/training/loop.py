@@ -25,6 +25,7 @@ from harness.training.backends.protocol import Backend, WorkerContext
 from harness.training.batches import BatchFeed
 from harness.training.blocks import set_up_blocks
 from harness.training.checkpoint import Checkpoint
+from harness.training.expert_movement import ExpertMeter
 from harness.training.metrics import (
     StepClock,
     evaluate,
@@ -117,6 +118,9 @@ class TrialRun:
             self._set_learning_rates(resumed.step)
             self.clock.train_time_s = resumed.description.train_time_s
             self.evaluation_time_s = resumed.description.evaluation_time_s
+        self.experts = ExpertMeter(
+            self.optimizer, backend, experts_per_token=getattr(spec.model, "experts_per_token", 1)
+        )
         self.losses: list[Tensor] = []  # of the steps since the last report
         self.gradient_norm: Tensor | None = None
         self.diverged_at_step: int | None = None
@@ -140,6 +144,7 @@ class TrialRun:
             last = index == len(micro_batches) - 1
             output = backend.micro_step(batch.inputs_BT, batch.targets_BT, last=last)
             loss += output.cross_entropy.detach()
+            self.experts.count(output.router_load, tokens=batch.targets_BT.numel())
         if step < training.steps:
             self.feed.prefetch(step)  # a GPU is busy with the backward pass now
         self.gradient_norm = backend.update(clip_norm=training.clip_norm)
@@ -187,6 +192,7 @@ class TrialRun:
             router_load=evaluation.router_load,
             dead_experts=evaluation.dead_experts,
             counters=self._counters(),
+            experts=self.experts.report(),
         )
         return self.last_report
 

@@ -16,6 +16,18 @@ OutcomeWord = Literal["completed", "stopped", "diverged", "out_of_memory", "fail
 OUTCOMES: tuple[OutcomeWord, ...] = get_args(OutcomeWord)
 
 
+class ExpertActivity(Record):
+    """Of every expert, what happened between two reports: by MoE layer, then by expert."""
+
+    tokens: list[list[int]] = Field(
+        description="assignments that the expert got in the steps since the last report, over all "
+        "workers"
+    )
+    movement: list[list[float]] = Field(
+        description="L2 norm of the change of all weights of the expert since the last report"
+    )
+
+
 class Report(Record):
     """What a trial yields at an evaluation point. Losses in nats, times in seconds."""
 
@@ -47,6 +59,10 @@ class Report(Record):
     dead_experts: int = Field(description="experts without a single token at this evaluation")
     counters: dict[str, float] = Field(
         description="the optimizer's own counters, from the start (Newton-Schulz calls, bytes ..)"
+    )
+    experts: ExpertActivity | None = Field(
+        default=None,
+        description="null: no MoE layer, no step since the last report, or an older version",
     )
 
 

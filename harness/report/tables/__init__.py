@@ -2,6 +2,7 @@
 
 from harness.report.tables.arithmetic import arithmetic
 from harness.report.tables.evidence import certificate, looks, pairing, statistics_table
+from harness.report.tables.experts import expert_movement
 from harness.report.tables.machine import counters, dead_experts, speed
 from harness.report.tables.measures import changes, data_efficiency, measures, speedup
 from harness.report.tables.results import failures, outcomes, outcomes_in_words, results, targets
@@ -16,6 +17,7 @@ __all__ = [
     "counters",
     "data_efficiency",
     "dead_experts",
+    "expert_movement",
     "failures",
     "ledger",
     "looks",
