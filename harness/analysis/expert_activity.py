@@ -37,7 +37,7 @@ def expert_use(reports: Sequence[Report]) -> ExpertUse | None:
     if not activities:
         return None
     tokens = np.array([activity.tokens for activity in activities])  # (periods, layers, E)
-    movement = np.array([activity.movement for activity in activities])
+    movement = np.array([activity.movement for activity in activities], dtype=float)
     totals = tokens.sum(0).ravel()
     least = int(totals.argmin())
     starved, fed = movement[tokens == 0], movement[tokens > 0]

@@ -70,9 +70,11 @@ class ExpertMeter:
         for name, held in self.counted.items():
             square[self.row[name]] += self._square_change(name, held, weights[name])
         summed = self.backend.sum_over_workers(torch.stack([tokens, square]))
-        return ExpertActivity(
-            tokens=summed[0].round().long().tolist(), movement=summed[1].sqrt().tolist()
-        )
+        movement = [
+            [norm if math.isfinite(norm) else None for norm in layer]
+            for layer in summed[1].sqrt().tolist()
+        ]
+        return ExpertActivity(tokens=summed[0].round().long().tolist(), movement=movement)
 
     def _describes(self, shape: Sequence[int]) -> bool:
         return (len(set(self.row.values())), *self.num_experts) == tuple(shape) and shape[1] > 0

@@ -23,8 +23,9 @@ class ExpertActivity(Record):
         description="assignments that the expert got in the steps since the last report, over all "
         "workers"
     )
-    movement: list[list[float]] = Field(
-        description="L2 norm of the change of all weights of the expert since the last report"
+    movement: list[list[float | None]] = Field(
+        description="L2 norm of the change of all weights of the expert since the last report; "
+        "null: non-finite"
     )
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from harness.analysis.search.selection import best_of
 from harness.analysis.search.summary import summarise_search
@@ -22,7 +23,7 @@ from harness.runs.snapshot import load_snapshot
 from harness.study.plan import Plan, PlannedTrial, expand, make_plan, with_chosen
 from harness.study.study_file import Study, VariantConfig
 from harness.study.trial import TrialSpec, tuning_spec
-from harness.training.records import Outcome, Report
+from harness.training.records import ExpertActivity, Outcome, Report
 from tune.samplers import draw_points
 
 DATA_SHA256 = hashlib.sha256(b"data").hexdigest()
@@ -175,6 +176,7 @@ class MadeUpStudy:
             router_load=load.tolist(),
             dead_experts=int((load < 0.005).sum()),
             counters=counters | {"update_bytes": 1e6 * step},
+            experts=_activity(load, tokens=self.every * tokens_per_step) if step else None,
         )
 
     def outcome(self, trial: PlannedTrial, last: Report) -> Outcome:
@@ -194,6 +196,12 @@ class MadeUpStudy:
             routes=ROUTES,
             wall_time_s=last.train_time_s + last.evaluation_time_s + last.startup_time_s + 0.3,
         )
+
+
+def _activity(load: NDArray[np.float64], *, tokens: int) -> ExpertActivity:
+    """An expert of less than a fiftieth of the load starves; all move by a fifth of it."""
+    assignments = np.where(load < 0.02, 0, load * tokens).astype(int)
+    return ExpertActivity(tokens=assignments.tolist(), movement=(load / 5).tolist())
 
 
 @dataclass(kw_only=True)
