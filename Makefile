@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 export MLFLOW_DISABLE_TELEMETRY := true
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: help install quickstart test lint format docs bench clean
+.PHONY: help install quickstart test lint format docs bench gpu clean
 
 help:  ## show this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -49,6 +49,9 @@ bench: $(STAMP)  ## ratios against peers: throughput, loop overhead, orchestrati
 	$(BIN)/python benchmarks/orchestration.py
 	$(BIN)/python benchmarks/newton_schulz.py
 	$(BIN)/python benchmarks/distributed_muon.py
+
+gpu: $(STAMP)  ## on a machine with a GPU: conformance, benchmarks, short studies
+	$(BIN)/python benchmarks/gpu.py
 
 clean:  ## remove the environment and every cache (results in runs/ stay)
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
