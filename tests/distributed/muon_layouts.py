@@ -58,6 +58,13 @@ def local_gradient(scenario: str, *, step: int, worker: int) -> dict[str, Tensor
     if scenario == "zero":
         found["layers.0.experts.up"] = torch.zeros(SHAPES["layers.0.experts.up"])
         found["layers.0.odd.weight"] = torch.zeros(SHAPES["layers.0.odd.weight"])
+    if scenario == "starved" and step >= 1:  # expert 1 on no worker, expert 3 on the first only
+        for name in ("layers.0.experts.up", "layers.0.experts.down"):
+            experts = found[name]
+            assert experts is not None
+            experts[1] = 0.0
+            if worker > 0:
+                experts[3] = 0.0
     if scenario == "missing" and worker == 0:
         found["layers.0.experts.down"] = found["layers.0.tall.weight"] = None
     if scenario == "not_finite" and step == 1 and worker == 0:

@@ -46,6 +46,8 @@ def make_spec(scenario: str, layout: str) -> MuonSpec:
         options["batch_invariant"] = True
     if scenario == "bfloat16":
         options["ns_dtype"] = "bf16"
+    if scenario == "starved":
+        options["starved_matrices"] = "skip"
     return MuonSpec(**options)
 
 
