@@ -150,6 +150,37 @@ def test_every_backend_reports_the_norm_of_the_gradient_of_one_process(
         )
 
 
+def assert_same_experts(runs: Runs, request_: str, *, workers: int) -> None:
+    """Assignments to the last one, and how far each expert moved, in fp32; in bf16 their sum.
+
+    Rounding may send a token elsewhere, and an expert of few tokens then moves otherwise.
+    """
+    one, run = reference(runs, request_), runs[workers][request_]
+    assert run["reports"][0]["experts"] is None
+    for left, right in zip(one["reports"][1:], run["reports"][1:], strict=True):
+        expected, found = left["experts"], right["experts"]
+        for layer, tokens in enumerate(found["tokens"]):
+            assert sum(tokens) == sum(expected["tokens"][layer]) > 0
+            if BF16 not in request_:
+                assert tokens == expected["tokens"][layer]
+                movement = expected["movement"][layer]
+                assert min(movement) > 0
+                assert found["movement"][layer] == pytest.approx(movement, rel=1e-3)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("request_", CASES.values(), ids=CASES)
+def test_every_backend_counts_the_tokens_and_the_movement_of_each_expert_once(
+    runs: Runs, request_: str, workers: int
+) -> None:
+    assert_same_experts(runs, request_, workers=workers)
+
+
+@pytest.mark.parametrize("request_", ON_FOUR.values(), ids=ON_FOUR)
+def test_four_workers_with_uneven_parts_count_every_expert_once(runs: Runs, request_: str) -> None:
+    assert_same_experts(runs, request_, workers=4)
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 @pytest.mark.parametrize("request_", CASES.values(), ids=CASES)
 def test_the_outcome_says_what_held_the_weights_and_in_which_dtypes(
