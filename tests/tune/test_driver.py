@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -57,14 +58,20 @@ def train_in(gang: Gang, spec: TrialSpec, dataset: TokenDataset) -> list[dict]: 
             return without_times(answers)
 
 
-def test_a_warm_gang_gives_bit_for_bit_what_a_fresh_one_gives(study_file: Path) -> None:
+@pytest.fixture(scope="module")
+def warm() -> Iterator[Gang]:
+    """A gang that several tests train in, as it is meant to be used: it takes seconds to start."""
+    gang = Gang(num_workers=2, cpus=1, gpus=0)
+    yield gang
+    gang.kill()
+
+
+def test_a_warm_gang_gives_bit_for_bit_what_a_fresh_one_gives(warm: Gang, study_file: Path) -> None:
     specs, dataset = specs_of(study_file, "resources.workers=2")
     adamw, muon, *_ = specs.values()
-    warm = Gang(num_workers=2, cpus=1, gpus=0)
     first = train_in(warm, muon, dataset)
     between = train_in(warm, adamw, dataset)
     again = train_in(warm, muon, dataset)
-    warm.kill()
     fresh = Gang(num_workers=2, cpus=1, gpus=0)
     cold = train_in(fresh, adamw, dataset)
     fresh.kill()
@@ -72,28 +79,25 @@ def test_a_warm_gang_gives_bit_for_bit_what_a_fresh_one_gives(study_file: Path) 
     assert between == cold
 
 
-def test_a_stopped_trial_leaves_the_gang_ready_for_the_next(study_file: Path) -> None:
+def test_a_stopped_trial_leaves_the_gang_ready_for_the_next(warm: Gang, study_file: Path) -> None:
     specs, dataset = specs_of(study_file, "resources.workers=2")
     spec = next(iter(specs.values()))
-    gang = Gang(num_workers=2, cpus=1, gpus=0)
-    whole = train_in(gang, spec, dataset)
-    gang.start(spec.model_dump(mode="json"), str(dataset.path))
-    gang.advance()
-    assert train_in(gang, spec, dataset) == whole
-    gang.kill()
+    whole = train_in(warm, spec, dataset)
+    warm.start(spec.model_dump(mode="json"), str(dataset.path))
+    warm.advance()
+    assert train_in(warm, spec, dataset) == whole
 
 
-def test_a_worker_that_dies_ends_the_wait_of_the_others(study_file: Path) -> None:
+def test_a_worker_that_dies_ends_the_wait_of_the_others(warm: Gang, study_file: Path) -> None:
+    """The last test of the shared gang: nobody can train in it afterwards."""
     import ray
 
     specs, dataset = specs_of(study_file, "resources.workers=2")
-    gang = Gang(num_workers=2, cpus=1, gpus=0)
-    gang.start(next(iter(specs.values())).model_dump(mode="json"), str(dataset.path))
-    gang.advance()
-    ray.kill(gang.workers[1])
+    warm.start(next(iter(specs.values())).model_dump(mode="json"), str(dataset.path))
+    warm.advance()
+    ray.kill(warm.workers[1])
     with pytest.raises(GangFailure, match="died"):
-        _exhaust(gang)
-    gang.kill()
+        _exhaust(warm)
 
 
 def _exhaust(gang: Gang) -> None:
@@ -111,7 +115,7 @@ def test_every_report_and_outcome_is_on_disk_and_observers_hear_of_it(
         folder=folder,
         dataset_path=dataset.path,
         observers=[listener],
-        max_concurrent_trials=None,
+        max_concurrent_trials=2,  # more gangs at once only wait for a processor
     )
     for key in specs:
         outcome = folder.trial(key).outcome()

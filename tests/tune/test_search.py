@@ -110,7 +110,9 @@ def _check_confirmation_rows(folder: StudyFolder) -> None:
 def test_several_trials_at_once_and_several_tuning_seeds_spend_the_same_budget(
     searched_file: Path, tmp_path: Path
 ) -> None:
-    text = searched_file.read_text().replace("max_concurrent_trials = 1", "")
+    text = searched_file.read_text().replace(
+        "max_concurrent_trials = 1", "max_concurrent_trials = 2"
+    )
     text = text.replace("asha = {", "# asha = {").replace("trials = 8", "trials = 3")
     searched_file.write_text(text.replace("tuning = [100]", "tuning = [100, 101]"))
     _, _, tuning = search(searched_file, tmp_path, "tuning.searcher=quasi_random")

@@ -1,4 +1,7 @@
-"""`optbench run` from the study file to the report, with real Ray, MLflow and Ctrl-C."""
+"""`optbench run` from the study file to the report, with real Ray, MLflow and Ctrl-C.
+
+One study goes through it all: interrupted, finished by the next run, run once more.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -27,45 +31,78 @@ def run(*arguments: object) -> str:
     return done.stdout
 
 
-def test_a_study_runs_once_and_the_second_run_trains_nothing_and_rebuilds_the_same_report(
-    study_file: Path, tmp_path: Path
-) -> None:
-    runs = tmp_path / "runs"
-    first = run("run", study_file, "--runs-dir", runs, "--set", "resources.workers=2")
-    assert "[6/6]" in first
-    assert "muon" in first
-    pages = {name: (runs / "tiny" / name).read_bytes() for name in PAGES}
-    outcomes = {path: path.stat().st_mtime_ns for path in runs.glob("tiny/trials/*/outcome.json")}
-    assert len(outcomes) == 6
+@dataclass(frozen=True)
+class Done:
+    """What a run of the study left: what it printed, its pages, and when each outcome came."""
 
-    second = run("run", study_file, "--runs-dir", runs, "--set", "resources.workers=2")
-    assert "nothing to train" in second
-    assert {name: (runs / "tiny" / name).read_bytes() for name in PAGES} == pages
-    assert {path: path.stat().st_mtime_ns for path in outcomes} == outcomes
+    printed: str
+    pages: dict[str, bytes]
+    outcomes: dict[Path, int]
 
-    refused = subprocess.run(
-        optbench("run", study_file, "--runs-dir", runs), capture_output=True, text=True, check=False
+
+@dataclass(frozen=True)
+class Course:
+    arguments: tuple[object, ...]
+    runs: Path
+    interrupted: Done
+    exit_code: int
+    orphans: set[int]
+    finished: Done
+    again: Done
+
+
+@pytest.fixture(scope="module")
+def course(study_text: str, tmp_path_factory: pytest.TempPathFactory) -> Course:
+    """Two workers a trial: Ctrl-C after the first outcome, then two runs to the end."""
+    folder = tmp_path_factory.mktemp("study")
+    file, runs = folder / "tiny.toml", folder / "runs"
+    file.write_text(study_text.replace("workers = 1", "workers = 2"))
+    arguments = ("run", file, "--runs-dir", runs, "--set", "training.steps=24")
+    before = _workers()
+    printed, exit_code = _interrupted_after_the_first_outcome(arguments, runs)
+    orphans = _left_after(lambda: _workers() - before, at_most_s=20)
+    interrupted = _done(printed, runs)
+    finished = _done(run(*arguments), runs)
+    again = _done(run(*arguments), runs)
+    return Course(arguments, runs, interrupted, exit_code, orphans, finished, again)
+
+
+def _interrupted_after_the_first_outcome(
+    arguments: tuple[object, ...], runs: Path
+) -> tuple[str, int]:
+    process = subprocess.Popen(
+        optbench(*arguments),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        preexec_fn=_heed_ctrl_c,
     )
-    assert refused.returncode == 2
-    assert "resources.workers (2 -> 1)" in refused.stderr
-    status = json.loads(run("status", "tiny", "--runs-dir", runs, "--json"))
-    assert {trial["state"] for trial in status["trials"].values()} == {"completed"}
-    _check_tracking(runs)
+    deadline = time.monotonic() + 300
+    while not list(runs.glob("tiny/trials/*/outcome.json")):
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < deadline, "waited too long"
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    printed, _ = process.communicate(timeout=60)
+    return printed, process.returncode
 
 
-def _check_tracking(runs: Path) -> None:
-    import mlflow
+def _heed_ctrl_c() -> None:
+    """A shell starts its background jobs deaf to Ctrl-C, and their children inherit it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
-    client = mlflow.MlflowClient(tracking_uri=f"sqlite:///{runs / 'mlflow.db'}")
-    experiment = client.get_experiment_by_name("tiny")
-    assert experiment is not None
-    found = client.search_runs([experiment.experiment_id], max_results=100)
-    # One run of the study, one summary a variant, one run a trial.
-    assert len(found) == 1 + 2 + 6
+
+def _done(printed: str, runs: Path) -> Done:
+    study = runs / "tiny"
+    return Done(
+        printed,
+        {name: (study / name).read_bytes() for name in PAGES if (study / name).exists()},
+        {path: path.stat().st_mtime_ns for path in study.glob("trials/*/outcome.json")},
+    )
 
 
 def _workers() -> set[int]:
-    """Processes whose command line says that they are our gang's actors."""
+    """Processes whose command line says that they are our gang's actors; none without /proc."""
     found = set()
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
@@ -76,41 +113,56 @@ def _workers() -> set[int]:
     return found
 
 
-def _wait_until(condition: Callable[[], bool], *, at_most_s: float) -> None:
+def _left_after(processes: Callable[[], set[int]], *, at_most_s: float) -> set[int]:
     deadline = time.monotonic() + at_most_s
-    while not condition():
-        assert time.monotonic() < deadline, "waited too long"
+    while (left := processes()) and time.monotonic() < deadline:
         time.sleep(0.1)
+    return left
 
 
-def _heed_ctrl_c() -> None:
-    """A shell starts its background jobs deaf to Ctrl-C, and their children inherit it."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+def test_ctrl_c_says_how_to_go_on_and_leaves_no_worker(course: Course) -> None:
+    assert course.exit_code == 130, course.interrupted.printed
+    assert "run the same command again to go on" in course.interrupted.printed
+    assert not course.orphans
 
 
-@pytest.mark.skipif(not Path("/proc").exists(), reason="looks for processes in /proc")
-def test_ctrl_c_keeps_finished_trials_and_the_next_run_goes_on(
-    study_file: Path, tmp_path: Path
-) -> None:
-    runs, before = tmp_path / "runs", _workers()
-    arguments = ("run", study_file, "--runs-dir", runs, "--set", "training.steps=60")
-    process = subprocess.Popen(
-        optbench(*arguments),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        preexec_fn=_heed_ctrl_c,
-    )
-    finished = lambda: list(runs.glob("tiny/trials/*/outcome.json"))  # noqa: E731
-    _wait_until(lambda: len(finished()) >= 1, at_most_s=300)
-    process.send_signal(signal.SIGINT)
-    output, _ = process.communicate(timeout=60)
-    assert process.returncode == 130, output
-    assert "run the same command again to go on" in output
-    _wait_until(lambda: _workers() <= before, at_most_s=20)
-    kept = {path: path.stat().st_mtime_ns for path in finished()}
+def test_the_next_run_keeps_the_finished_trials_and_trains_the_others(course: Course) -> None:
+    kept, outcomes = course.interrupted.outcomes, course.finished.outcomes
     assert 1 <= len(kept) < 6
+    assert len(outcomes) == 6
+    assert {path: outcomes[path] for path in kept} == kept
+    assert "[6/6]" in course.finished.printed
+    assert "muon" in course.finished.printed
 
-    run(*arguments)
-    assert len(finished()) == 6
-    assert {path: path.stat().st_mtime_ns for path in kept} == kept
+
+def test_a_run_of_a_finished_study_trains_nothing_and_rebuilds_the_same_report(
+    course: Course,
+) -> None:
+    assert "nothing to train" in course.again.printed
+    assert course.again.outcomes == course.finished.outcomes
+    assert set(course.finished.pages) == set(PAGES)
+    assert course.again.pages == course.finished.pages
+
+
+def test_a_changed_study_is_refused_under_the_name_of_a_finished_one(course: Course) -> None:
+    refused = subprocess.run(
+        optbench(*course.arguments, "--set", "resources.workers=1"),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert refused.returncode == 2
+    assert "resources.workers (2 -> 1)" in refused.stderr
+
+
+def test_status_and_mlflow_know_every_trial(course: Course) -> None:
+    import mlflow
+
+    status = json.loads(run("status", "tiny", "--runs-dir", course.runs, "--json"))
+    assert {trial["state"] for trial in status["trials"].values()} == {"completed"}
+    client = mlflow.MlflowClient(tracking_uri=f"sqlite:///{course.runs / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("tiny")
+    assert experiment is not None
+    found = client.search_runs([experiment.experiment_id], max_results=100)
+    # One run of the study, one summary a variant, one run a trial.
+    assert len(found) == 1 + 2 + 6
