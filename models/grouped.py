@@ -84,7 +84,7 @@ class GroupedFeedForward(torch.autograd.Function):
 
         def weight_gradient(rows_A: Tensor, grad_A: Tensor) -> Tensor:
             product = F.grouped_mm(rows_A.t(), grad_A, offs=end_E)
-            # Some kernels leave a product over no rows unwritten (pytorch/pytorch issue 172439).
+            # Some kernels leave a product over no rows unwritten (pytorch/pytorch#172439).
             return product.masked_fill(starved_E11, 0)
 
         grad_AD = grad_AD.contiguous()

@@ -198,14 +198,16 @@ class NamedOptimizer(torch.optim.Optimizer):
         """Parameter name -> the elements of it that this worker updates, `(numel,)`, views."""
         return {name: fragment.weight() for name, fragment in self._fragments.items()}
 
-    def held_ranges(self, worker: int) -> dict[str, Range]:
-        """Parameter name -> the elements `[start, stop)` of it for which a worker answers.
+    def counted_ranges(self) -> dict[str, Range]:
+        """Parameter name -> the elements `[start, stop)` of it for which this worker answers.
 
         Those that it holds; what several hold is the first one's alone, and empty for the others.
-        So a sum over workers counts every element once.
+        So a sum over all workers, also of groups that hold the same, counts every element once.
         """
+        if self._process_group is not None and dist.get_global_rank(self._process_group, 0):
+            return dict.fromkeys(self._layout, (0, 0))
         return {
-            name: held[worker] if held.index(held[worker]) == worker else (0, 0)
+            name: held[self._rank] if held.index(held[self._rank]) == self._rank else (0, 0)
             for name, held in self._layout.items()
         }
 

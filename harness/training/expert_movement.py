@@ -43,7 +43,7 @@ class ExpertMeter:
         self.numel = {name: math.prod(shape[1:]) for name, shape in shapes.items()}
         self.counted = {
             name: held
-            for name, held in optimizer.held_ranges(backend.rank).items()
+            for name, held in optimizer.counted_ranges().items()
             if name in shapes and held[0] < held[1]
         }
         weights = optimizer.held_weights()

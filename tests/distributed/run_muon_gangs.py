@@ -175,6 +175,27 @@ def state_difference(found: dict[str, Any], expected: dict[str, Any]) -> float:
     )
 
 
+def run_in_two_nodes() -> dict[str, Any]:
+    """The workers of each half share the work, after all gradients are averaged."""
+    workers, rank = dist.get_world_size(), dist.get_rank()
+    halves = [
+        dist.new_group([*range(workers // 2)]),
+        dist.new_group([*range(workers // 2, workers)]),
+    ]
+    holder = Holder("owner", make_spec("plain", "owner"), initial())
+    holder.optimizer.bind(process_group=halves[rank >= workers // 2])
+    for step in range(STEPS):
+        holder.set_gradients("plain", step=step)
+        holder.step()
+    counted = holder.optimizer.counted_ranges().values()
+    return {
+        "difference": difference(holder.pieces(), reference("plain", workers=workers)[0]),
+        "counters": holder.optimizer.counters,
+        "counted": sum(stop - start for start, stop in counted),
+        "elements": sum(parameter.numel() for parameter in holder.named.values()),
+    }
+
+
 def run_disagreement() -> str:
     lr = 0.05 if dist.get_rank() else 0.06
     try:
@@ -202,6 +223,8 @@ def run_worker(cases: Cases, folder: Path, workers: int, rank: int) -> None:
         found[f"{layout}-{other}"] = run_state_round_trip(layout, other)
     found["noise_floor"] = noise_floor(workers=workers)
     found["disagreement"] = run_disagreement()
+    if workers == 4:
+        found["two_nodes"] = run_in_two_nodes()
     found.update(run_across_gangs(folder))
     (folder / f"{dist.get_world_size()}-{dist.get_rank()}.json").write_text(json.dumps(found))
     dist.destroy_process_group()

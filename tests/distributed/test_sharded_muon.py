@@ -160,6 +160,14 @@ def test_buckets_leave_during_the_backward_pass_if_asked(
         assert one[f"clipped-{layout}"]["started"] == 0
 
 
+def test_the_workers_of_two_nodes_share_the_work_node_by_node(findings: Findings) -> None:
+    assert worst(findings, 4, "two_nodes") < 1e-5
+    each = [one["two_nodes"] for one in findings[4]]
+    assert sum(one["counters"]["newton_schulz_calls"] for one in each) == 2 * STEPS * (5 + 10 + 3)
+    # Both nodes hold everything; it is counted once.
+    assert sum(one["counted"] for one in each) == each[0]["elements"]
+
+
 @pytest.mark.parametrize("workers", [4, 2])
 def test_workers_with_different_specifications_refuse_to_start(
     findings: Findings, workers: int
