@@ -39,7 +39,7 @@ def expert_movement(study: StudyResults) -> Table | None:
 def _row(found: list[ExpertUse]) -> tuple[str, ...]:
     drifts = [use.starved_movement for use in found if use.starved_movement is not None]
     return (
-        numbers.quantity(statistics.fmean(use.fewest_tokens for use in found)),
+        numbers.quantity(round(statistics.fmean(use.fewest_tokens for use in found))),
         numbers.decimal(statistics.fmean(use.its_movement for use in found)),
         numbers.percent(statistics.fmean(use.starved_periods for use in found)),
         numbers.decimal(max(drifts), digits=3) if drifts else numbers.MISSING,
