@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -19,7 +20,12 @@ NOT_NEEDED = ("monitor.py", "log_monitor.py", "dashboard.py", "dashboard/agent.p
 
 
 def command_lines(of: psutil.Process) -> list[str]:
-    return [" ".join(child.cmdline()) for child in of.children(recursive=True)]
+    """Of the living: a process of an earlier test that ended a moment ago has none."""
+    lines = []
+    for child in of.children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            lines.append(" ".join(child.cmdline()))
+    return lines
 
 
 def test_a_local_ray_starts_nothing_that_a_study_does_not_need() -> None:
