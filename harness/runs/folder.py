@@ -3,7 +3,7 @@
 ```
 runs/<study>/
   study.toml plan.json environment.json
-  trials/<trial_key>/  spec.json  reports.jsonl  outcome.json
+  trials/<trial_key>/  spec.json  attempts.jsonl  reports.jsonl  outcome.json  checkpoints/
   analysis.json  report/
 ```
 
@@ -21,6 +21,7 @@ from filelock import FileLock, Timeout
 
 from harness.errors import UserError
 from harness.runs import json_lines
+from harness.runs.attempts import ATTEMPT_EVENT, AttemptEvent
 from harness.runs.files import read_json, write_json, write_text
 from harness.study.record import Record
 from harness.study.trial import TrialSpec
@@ -53,6 +54,14 @@ class TrialFolder:
         return self.path / "reports.jsonl"
 
     @property
+    def attempts_path(self) -> Path:
+        return self.path / "attempts.jsonl"
+
+    @property
+    def checkpoints_path(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
     def outcome_path(self) -> Path:
         return self.path / "outcome.json"
 
@@ -77,6 +86,14 @@ class TrialFolder:
 
     def reports(self) -> list[Report]:
         return [Report.model_validate_json(line) for line in json_lines.read(self.reports_path)]
+
+    def append_attempt(self, event: AttemptEvent) -> None:
+        self.path.mkdir(parents=True, exist_ok=True)
+        json_lines.append(self.attempts_path, event)
+
+    def attempts(self) -> list[AttemptEvent]:
+        """What began and what ended, in order; empty for a trial of an older version."""
+        return [ATTEMPT_EVENT.validate_json(line) for line in json_lines.read(self.attempts_path)]
 
     def outcome(self) -> Outcome | None:
         if not self.outcome_path.exists():
