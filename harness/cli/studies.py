@@ -225,6 +225,8 @@ def trial(
     spec = trial_spec(study, find_variant(study, variant), seed, dataset.manifest.sha256)
     context = replace(
         WorkerContext.from_environment(dataset.path),
+        cpus=study.resources.cpus_per_worker,
+        gpus=study.resources.gpus_per_worker,
         save_to=save_to,
         stop_at_step=stop_at,
         resume_from=resume,

@@ -62,7 +62,7 @@ def freeze(folder: StudyFolder, plan: Plan, *, source: Path, amend: str | None =
 
 
 def _hashed(plan: Plan) -> dict[str, Any]:
-    return plan.model_dump(exclude={"resolution"})
+    return plan.fixed()
 
 
 def _written_today(frozen: Plan) -> Plan:
@@ -73,11 +73,13 @@ def _written_today(frozen: Plan) -> Plan:
     """
     try:
         study = frozen_study(frozen.study)
-        today = make_plan(study, frozen.data_sha256, resolution=frozen.resolution)
+        data, resolution, version = frozen.data_sha256, frozen.resolution, frozen.plan_version
+        alike = make_plan(study, data, resolution=resolution, version=version)
+        today = make_plan(study, data, resolution=resolution)
     except ValidationError:
         return frozen
     found_later = bool(frozen.study.get("tuning"))
-    return today if found_later or today.trials == frozen.trials else frozen
+    return today if found_later or alike.trials == frozen.trials else frozen
 
 
 def load_plan(folder: StudyFolder) -> Plan:
@@ -110,4 +112,6 @@ def _found_by_search(plan: Plan, folder: StudyFolder) -> Iterator[PlannedTrial]:
                 yield PlannedTrial(variant=event.variant, phase="tuning", seed=seed, key=key)
     study, chosen = frozen_study(plan.study), chosen_points(events)
     if chosen.keys() == {variant.name for variant in study.variants}:
-        yield from measuring_trials(with_chosen(study, chosen), plan.data_sha256)
+        yield from measuring_trials(
+            with_chosen(study, chosen), plan.data_sha256, key_of=plan.key_of
+        )

@@ -35,8 +35,9 @@ FILE_NAME = "checkpoint.safetensors"
 # loss after some steps in each would belong to neither.
 MAY_DIFFER = frozenset(
     {
-        "workers",
+        "workers",  # of checkpoints whose spec named them
         "cpus_per_worker",
+        "gpus_per_worker",
         "training.backend",
         "training.zero_stage",
         "training.accumulation_steps",

@@ -60,7 +60,7 @@ def train(spec: TrialSpec, context: WorkerContext) -> Generator[Report, None, Ou
     last = context.stop_at_step or spec.training.steps
     dataset = open_dataset(context.dataset_path)
     with open_backend(spec, context) as backend:
-        run = TrialRun(spec, backend, dataset, started, resumed)
+        run = TrialRun(spec, context, backend, dataset, started, resumed)
         yield run.report(done)
         run.first_step(done + 1)
         for step in range(done + 1, last + 1):
@@ -81,6 +81,7 @@ class TrialRun:
     def __init__(
         self,
         spec: TrialSpec,
+        context: WorkerContext,
         backend: Backend,
         dataset: TokenDataset,
         started: float,
@@ -88,7 +89,7 @@ class TrialRun:
     ) -> None:
         self.spec, self.backend, self.dataset, self.started = spec, backend, dataset, started
         reset_peak_memory(backend.device)
-        self.preflight = check_gang(backend, spec)
+        self.preflight = check_gang(backend, spec, context)
         # Now: until the trial ends somebody may have edited the files.
         self.code_version, self.code_sha256 = code_version(), code_sha256()
         torch.manual_seed(spec.seed)
@@ -102,7 +103,8 @@ class TrialRun:
         self.num_parameters = sum(parameter.numel() for _, parameter in named)
         self.routes = [asdict(route) for route in routes(spec.optimizer, named)]
         self.optimizer = backend.prepare(model, lambda ps: build_optimizer(spec.optimizer, ps))
-        self.preflight.update(check_wrapping(backend.inspect(), spec))
+        alone = context.num_workers == 1
+        self.preflight.update(check_wrapping(backend.inspect(), spec, alone=alone))
         check_groups([name for name, p in named if p.requires_grad], self.optimizer)
         self.model = model
         self.sampler = BatchSampler(

@@ -26,6 +26,8 @@ class WorkerContext:
     """Where one worker stands in its gang, where its tokens lie, and where its state goes.
 
     Args:
+        cpus: Cores (threads) of this worker.
+        gpus: 0: it trains on the CPU.
         resume_from: Folder of the checkpoint to continue; by default the trial starts at step 0.
         save_to: Folder for a checkpoint of the last step; by default nothing is saved.
         stop_at_step: The last step, if it is not the schedule's.
@@ -35,6 +37,8 @@ class WorkerContext:
     rank: int = 0
     num_workers: int = 1
     local_rank: int = 0
+    cpus: int = 1
+    gpus: int = 0
     master_address: str = "127.0.0.1"
     master_port: int = 0
     resume_from: Path | None = None
