@@ -62,6 +62,7 @@ class Recorder(ray_tune.Callback):  # type: ignore[misc]
         self.steps: dict[str, int] = {}  # the last one that is on disk
         self.last: dict[str, Report] = {}
         self.waiting: dict[str, Outcome] = {}  # for the first step of any trial
+        self.ended: dict[str, AttemptEnded] = {}  # the last attempt of each trial
         self.given_up: dict[str, str] = {}
 
     def __getstate__(self) -> dict[str, Any]:
@@ -81,6 +82,8 @@ class Recorder(ray_tune.Callback):  # type: ignore[misc]
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **_: Any
     ) -> None:
+        if self.fault is not None:
+            return
         key = _key(trial)
         with self._writing():
             if ATTEMPT in result:
@@ -115,13 +118,15 @@ class Recorder(ray_tune.Callback):  # type: ignore[misc]
             self._actor_failed(trial)
         own = trial.config["trial"]
         own["attempt"] += 1
-        own["earlier"] = [*own["earlier"], self.ended.model_dump(mode="json")]
+        if (ended := self.ended.get(_key(trial))) is not None:
+            own["earlier"] = [*own["earlier"], ended.model_dump(mode="json")]
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
         """The trial has no attempts left."""
         with self._writing():
             self._actor_failed(trial)
-        self._give_up(_key(trial), self.ended.cause)
+        key = _key(trial)
+        self._give_up(key, self.ended[key].cause if key in self.ended else str(trial.get_error()))
 
     # What the driver asks.
 
@@ -171,7 +176,7 @@ class Recorder(ray_tune.Callback):  # type: ignore[misc]
     def _attempt_ended(self, key: str, event: AttemptEnded) -> None:
         self.folder.trial(key).append_attempt(event)
         self.attempts.pop(key, None)
-        self.ended = event
+        self.ended[key] = event
         if event.end not in FAILURES:
             return
         self.breaker.failed(self.job_of(key).variants[0], event)
@@ -229,8 +234,6 @@ class Recorder(ray_tune.Callback):  # type: ignore[misc]
     @contextmanager
     def _writing(self) -> Iterator[None]:
         """A disk that is full ends the run; what Tune made of the exception would be a failure."""
-        if self.fault is not None:
-            return
         try:
             yield
         except OSError as error:

@@ -21,7 +21,7 @@ from filelock import FileLock, Timeout
 
 from harness.errors import UserError
 from harness.runs import json_lines
-from harness.runs.attempts import ATTEMPT_EVENT, AttemptEvent
+from harness.runs.attempts import ATTEMPT_EVENT, AttemptBegan, AttemptEnded, AttemptEvent
 from harness.runs.files import read_json, write_json, write_text
 from harness.study.record import Record
 from harness.study.trial import TrialSpec
@@ -65,12 +65,25 @@ class TrialFolder:
     def outcome_path(self) -> Path:
         return self.path / "outcome.json"
 
-    def start(self, spec: TrialSpec) -> None:
-        """Empties what an interrupted attempt left, and writes the spec."""
+    def begin(self, spec: TrialSpec, event: AttemptBegan) -> None:
+        """Notes an attempt; what it goes on from stays, what other code left does not.
+
+        An attempt without an end is one whose driver died.
+        """
         self.path.mkdir(parents=True, exist_ok=True)
+        events = self.attempts()
+        last = next((e for e in reversed(events) if isinstance(e, AttemptBegan)), None)
+        if last is None or last.code_sha256 != event.code_sha256:
+            self.reports_path.unlink(missing_ok=True)
         self.outcome_path.unlink(missing_ok=True)
-        self.reports_path.unlink(missing_ok=True)
+        if events and isinstance(events[-1], AttemptBegan):
+            cause = "the run that made this attempt ended without a word"
+            ended = AttemptEnded(
+                attempt=events[-1].attempt, at=event.at, end="stopped", cause=cause
+            )
+            self.append_attempt(ended)
         write_json(self.spec_path, spec.model_dump(mode="json"))
+        self.append_attempt(event)
 
     def spec(self) -> TrialSpec | None:
         """None of a trial that was never started."""
