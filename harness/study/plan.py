@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from harness.study.record import Record
+from harness.study.record import Record, TrialKey
 from harness.study.resolution import Resolution
 from harness.study.search_space import Point
 from harness.study.study_file import Study
@@ -32,7 +32,7 @@ class PlannedTrial(Record):
     variant: str
     phase: Phase
     seed: int
-    key: str
+    key: TrialKey
     steps: int | None = Field(default=None, exclude_if=lambda steps: steps is None)
 
     @property
