@@ -90,6 +90,35 @@ class ResourcesConfig(Record):
     )
 
 
+class CheckpointSettings(Record):
+    """When a trial keeps its state, so that a machine that fails costs minutes and no trial.
+
+    No part of what a trial is: a trial that goes on from a checkpoint has the numbers of one that
+    was never disturbed.
+    """
+
+    every_minutes: float = Field(
+        default=10.0,
+        ge=0.0,
+        allow_inf_nan=False,
+        description="minutes after which the next evaluation is followed by a checkpoint; 0: not "
+        "by the clock (with no `every_steps` either: no checkpoints, a trial that is disturbed "
+        "starts again)",
+    )
+    every_steps: int | None = Field(
+        default=None,
+        ge=1,
+        description="optimizer steps after which the next evaluation is followed by a checkpoint, "
+        "whatever the clock says; none: only by the clock",
+    )
+    keep: int = Field(
+        default=2,
+        ge=1,
+        description="checkpoints of a trial that stay, the newest ones; with 2 there is one to "
+        "fall back on when the newest is damaged",
+    )
+
+
 class SeedsConfig(Record):
     """Which seeds choose and which seeds measure; never the same ones."""
 

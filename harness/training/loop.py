@@ -59,19 +59,21 @@ def train(spec: TrialSpec, context: WorkerContext) -> Generator[Report, None, Ou
     done = 0 if resumed is None else resumed.step
     last = context.stop_at_step or spec.training.steps
     dataset = open_dataset(context.dataset_path)
+    context.pulse.beat("setting up", step=done)
     with open_backend(spec, context) as backend:
         run = TrialRun(spec, context, backend, dataset, started, resumed)
         yield run.report(done)
         run.first_step(done + 1)
         for step in range(done + 1, last + 1):
             if step > done + 1:
+                context.pulse.beat("training", step=step)
                 run.train_step(step)
             if step % spec.training.evaluation_every == 0 or step == last:
                 yield run.report(step)
                 if run.diverged_at_step is not None:
                     return run.outcome()
         if context.save_to is not None:
-            run.save(context.save_to)
+            run.save(Path(context.save_to))
         return run.outcome()
 
 
@@ -88,6 +90,7 @@ class TrialRun:
         resumed: Checkpoint | None,
     ) -> None:
         self.spec, self.backend, self.dataset, self.started = spec, backend, dataset, started
+        self.pulse = context.pulse
         reset_peak_memory(backend.device)
         self.preflight = check_gang(backend, spec, context)
         # Now: until the trial ends somebody may have edited the files.
@@ -130,6 +133,7 @@ class TrialRun:
 
     def first_step(self, step: int) -> None:
         """The first step here, watched by the preflight. Counts as start-up."""
+        self.pulse.beat("first step", step=step)
         watch = FirstStep(self.backend, self.model, self.optimizer)
         self.train_step(step)
         self.preflight.update(watch.check(self.spec))
@@ -170,6 +174,7 @@ class TrialRun:
             self.backend,
             self.dataset,
             num_windows=training.evaluation_windows,
+            pulse=self.pulse,
         )
         self.evaluation_time_s += now(self.backend.device) - begin
         if not math.isfinite(evaluation.loss) and self.diverged_at_step is None:
