@@ -21,7 +21,7 @@ from harness.study.settings import TuningSettings
 from harness.study.study_file import Study, VariantConfig
 from harness.study.trial import tuning_spec
 from harness.training.records import Outcome, Report, worst_outcome
-from tune.job import Job
+from tune.job import Job, Launch
 from tune.rounds import Round
 from tune.samplers import Listed, PointSource, Tpe, draw_points
 
@@ -51,12 +51,12 @@ class LoggedSearch(Searcher):  # type: ignore[misc]
         *,
         folder: StudyFolder,
         data_sha256: str,
-        dataset_path: Path,
+        launch: Launch,
         worst_loss: float,
     ) -> None:
         super().__init__()
         self.study, self.current, self.folder = study, current, folder
-        self.data_sha256, self.dataset_path = data_sha256, dataset_path
+        self.data_sha256, self.launch = data_sha256, launch
         self.worst_loss = worst_loss
         self.variants = {variant.name: variant for variant in study.variants}
         self.log = SearchLog(folder.path)
@@ -79,7 +79,7 @@ class LoggedSearch(Searcher):  # type: ignore[misc]
                 self._settle(key)
             elif key not in self.jobs:
                 self.jobs[key] = self._job(suggested, seed)
-                return {"trial": self.jobs[key].config(self.dataset_path)}
+                return {"trial": self.launch.config(self.jobs[key])}
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
@@ -166,7 +166,12 @@ class LoggedSearch(Searcher):  # type: ignore[misc]
             seed=seed,
             data_sha256=self.data_sha256,
         )
-        return Job(spec=spec, variants=(variant,), detail=suggested.detail(seed))
+        return Job(
+            spec=spec,
+            variants=(variant,),
+            detail=suggested.detail(seed),
+            planned_key=suggested.keys[seed],
+        )
 
     # Where an interrupted search goes on.
 
