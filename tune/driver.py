@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +17,11 @@ from harness.runs.folder import StudyFolder
 from harness.study.study_file import Study
 from tune.capacity import GangSize, gangs_that_fit
 from tune.cluster import capacity
-from tune.halving import HalvingWithinVariants
+from tune.halving import HalvingWithinVariants, earlier_runs
 from tune.job import Job
 from tune.recorder import Observer, Recorder
 from tune.rounds import Round
-from tune.search import LoggedSearch, finished_reports
+from tune.search import LoggedSearch
 from tune.trainable import TrialTrainable
 
 
@@ -56,8 +56,11 @@ def run_round(
     folder: StudyFolder,
     dataset: TokenDataset,
     observers: Sequence[Observer],
-) -> None:
+) -> Mapping[str, str]:
     """Searches one round of the study's tuning, or what is left of it.
+
+    Returns:
+        training runs that the machines did not let end, with the cause; the round is not over.
 
     Raises:
         KeyboardInterrupt: finished trials are kept, the workers are gone.
@@ -78,7 +81,7 @@ def run_round(
             study.tuning.asha,
             steps=study.tuning.steps or study.training.steps,
             variants=search.variants,
-            finished=finished_reports(folder, search.log.events(), current),
+            earlier=earlier_runs(folder, search.log.events(), current),
         )
     _fit(
         study.resources,
@@ -89,6 +92,7 @@ def run_round(
         scheduler=scheduler,
         num_samples=-1,
     )
+    return {search.jobs[key].name: cause for key, cause in search.given_up.items()}
 
 
 def _fit(

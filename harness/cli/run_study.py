@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -46,7 +46,11 @@ class StudyRun:
         self._environment: subprocess.Popen[bytes] | None = None  # set once Ray is there
 
     def search(self) -> None:
-        """Searches, round after round, until every variant's settings are chosen."""
+        """Searches, round after round, until every variant's settings are chosen.
+
+        Raises:
+            UserError: machines failed for good, and a round waits for another run.
+        """
         if self.study.tuning is None:
             return
         from harness.analysis.search.summary import summarise_search
@@ -55,7 +59,13 @@ class StudyRun:
         from tune.rounds import next_round
 
         while (current := next_round(self.study, self.folder)) is not None:
-            self._search(current)
+            if given_up := self._search(current):
+                name, cause = next(iter(given_up.items()))
+                raise UserError(
+                    f"the search is not over: {len(given_up)} of its training runs were given up "
+                    f"because machines failed ({name}: {cause}). What has ended is kept: run the "
+                    "same command again to train them"
+                )
         found = summarise_search(load_snapshot(self.folder))
         assert found is not None, "a study with [tuning] has a search"
         self.console.print(render_search(found))
@@ -94,7 +104,7 @@ class StudyRun:
                 max_concurrent_trials=self.study.resources.max_concurrent_trials,
             )
 
-    def _search(self, current: Round) -> None:
+    def _search(self, current: Round) -> Mapping[str, str]:
         study = self.study
         keys = {
             key
@@ -107,7 +117,7 @@ class StudyRun:
         with self._progress(total, done, f"of the search, round {current.index + 1},") as progress:
             from tune.driver import run_round
 
-            run_round(
+            return run_round(
                 study, current, folder=self.folder, dataset=self.dataset, observers=[progress]
             )
 
