@@ -9,14 +9,13 @@ from typing import Any
 
 from ray.tune.search import Searcher
 
-from harness.runs.folder import StudyFolder
 from harness.runs.search_log import Ended, SearchLog, Suggested
 from harness.study.search_space import Point
 from harness.study.settings import TuningSettings
 from harness.study.study_file import Study, VariantConfig
 from harness.study.trial import TrialSpec, tuning_spec
 from harness.training.records import Outcome, Report
-from tune.job import Job
+from tune.job import Job, Launch
 from tune.rounds import Round
 from tune.samplers import Listed, PointSource, Tpe, draw_points
 from tune.telling import verdict_of
@@ -50,23 +49,21 @@ class LoggedSearch(Searcher):  # type: ignore[misc]
         study: Study,
         current: Round,
         *,
-        folder: StudyFolder,
         data_sha256: str,
-        dataset_path: Path,
+        launch: Launch,
         worst_loss: float,
     ) -> None:
         super().__init__()
-        self.study, self.current, self.folder = study, current, folder
-        self.data_sha256, self.dataset_path = data_sha256, dataset_path
+        self.study, self.current, self.folder = study, current, launch.folder
+        self.data_sha256, self.launch = data_sha256, launch
         self.worst_loss = worst_loss
         self.variants = {variant.name: variant for variant in study.variants}
         self.sources = {name: self._source(variant) for name, variant in self.variants.items()}
-        self.log = SearchLog(folder.path)
+        self.log = SearchLog(launch.folder.path)
         self.open: list[Open] = []
         self.queue: deque[tuple[Suggested, int]] = deque()
         self.jobs: dict[str, Job] = {}  # handed out in this process, by trial_key
-        self.given_up: dict[str, str] = {}  # causes by trial_key
-        self.in_a_row = 0  # given up since the last outcome
+        self.given_up_in_a_row = 0
         events = self.log.events()
         self.ended = {(e.variant, e.index): e for e in events if isinstance(e, Ended)}
         self.drawn: dict[str, list[Suggested]] = {name: [] for name in self.variants}
@@ -78,7 +75,7 @@ class LoggedSearch(Searcher):  # type: ignore[misc]
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str:
         """The next training run; one that has an outcome or was given up is not handed out."""
-        while self.in_a_row < GIVEN_UP_IN_A_ROW:
+        while self.given_up_in_a_row < GIVEN_UP_IN_A_ROW:
             if not self.queue and not self._draw():
                 break
             if self.queue:
@@ -86,7 +83,7 @@ class LoggedSearch(Searcher):  # type: ignore[misc]
                 key = suggested.keys[seed]
                 if key not in self.jobs:
                     self.jobs[key] = self._job(suggested, seed)
-                    return {"trial": self.jobs[key].config(self.dataset_path)}
+                    return {"trial": self.launch.config(self.jobs[key])}
         return str(Searcher.FINISHED)
 
     def on_trial_complete(
@@ -109,9 +106,12 @@ class LoggedSearch(Searcher):  # type: ignore[misc]
     def trial_reported(self, key: str, report: Report) -> None:
         """Only outcomes count."""
 
+    def attempt_failed(self, key: str, cause: str) -> None:
+        """The trial is tried again."""
+
     def trial_ended(self, key: str, outcome: Outcome) -> None:
         """Ends every configuration that waited for this run alone."""
-        self.in_a_row = 0
+        self.given_up_in_a_row = 0
         for waiting in list(self.open):
             waiting.waiting.discard(key)
             if not waiting.waiting:
@@ -120,8 +120,7 @@ class LoggedSearch(Searcher):  # type: ignore[misc]
 
     def trial_given_up(self, key: str, cause: str) -> None:
         """The machines failed: that says nothing of the configuration."""
-        self.in_a_row += 1
-        self.given_up[key] = cause
+        self.given_up_in_a_row += 1
 
     # The course of the search.
 
@@ -180,8 +179,12 @@ class LoggedSearch(Searcher):  # type: ignore[misc]
 
     def _job(self, suggested: Suggested, seed: int) -> Job:
         variant = suggested.variant
-        spec = self._spec(variant, suggested.point, seed)
-        return Job(spec=spec, variants=(variant,), detail=suggested.detail(seed))
+        return Job(
+            spec=self._spec(variant, suggested.point, seed),
+            variants=(variant,),
+            detail=suggested.detail(seed),
+            planned_key=suggested.keys[seed],
+        )
 
     def _source(self, variant: VariantConfig) -> PointSource:
         settings = self.study.tuning

@@ -8,7 +8,7 @@ import sys
 # Importing a module of commands registers them, in the order of the help.
 from harness.cli import inspect, statistics, studies  # noqa: F401
 from harness.cli.app import app
-from harness.errors import UserError
+from harness.errors import StudyStopped, UserError
 
 
 def main() -> None:
@@ -21,6 +21,9 @@ def main() -> None:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+    except StudyStopped as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)

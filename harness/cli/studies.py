@@ -22,8 +22,9 @@ from harness.cli.options import (
     SetOption,
     StudyArgument,
     TrackingUriOption,
+    seconds,
 )
-from harness.errors import UserError
+from harness.errors import StudyStopped, UserError
 
 if TYPE_CHECKING:
     from harness.data import TokenDataset
@@ -58,6 +59,13 @@ def run(
             help="train confirmation trials again that another version of the code has trained",
         ),
     ] = False,
+    time_budget: Annotated[
+        str | None,
+        typer.Option(
+            help="stop training after this time, such as 90m, 8h or 2d; trials that run are kept "
+            "with their checkpoints, and the same command goes on with them"
+        ),
+    ] = None,
     tracking_uri: TrackingUriOption = None,
 ) -> None:
     """Run a study: train what is missing, decide what is significant, write the report.
@@ -71,6 +79,7 @@ def run(
     from tune.capacity import check_fits, this_machine
 
     console = Console()
+    budget_s = None if time_budget is None else seconds(time_budget)
     study = load_study(study_file, overrides or ())
     if address is None and "RAY_ADDRESS" not in os.environ:
         check_fits(study.resources, this_machine())
@@ -82,11 +91,20 @@ def run(
         freeze(folder, plan, source=study_file, amend=amend)
         _write_context(folder, dataset)
         study_run = StudyRun(
-            study, folder=folder, dataset=dataset, console=console, address=address
+            study,
+            folder=folder,
+            dataset=dataset,
+            console=console,
+            address=address,
+            time_budget_s=budget_s,
         )
         study_run.search()
-        study_run.confirm(retry_failed=retry_failed, retrain_other_code=retrain_other_code)
+        still_open = study_run.confirm(
+            retry_failed=retry_failed, retrain_other_code=retrain_other_code
+        )
         conclude(folder, console, tracking_uri)
+    if still_open is not None:
+        raise StudyStopped(still_open)
 
 
 @app.command()
@@ -225,6 +243,8 @@ def trial(
     spec = trial_spec(study, find_variant(study, variant), seed, dataset.manifest.sha256)
     context = replace(
         WorkerContext.from_environment(dataset.path),
+        cpus=study.resources.cpus_per_worker,
+        gpus=study.resources.gpus_per_worker,
         save_to=save_to,
         stop_at_step=stop_at,
         resume_from=resume,

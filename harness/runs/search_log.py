@@ -14,7 +14,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, TypeAdapter, model_validator
 
 from harness.runs import json_lines
-from harness.study.record import Record
+from harness.runs.reading import RESTORE, read_records
+from harness.study.record import Record, TrialKey
 from harness.study.search_space import Dimension, Point, settings_text
 from harness.training.records import OutcomeWord
 
@@ -27,7 +28,7 @@ class Suggested(Record):
     round: int
     index: int = Field(description="of the configuration within its variant, over all rounds")
     point: Point
-    keys: dict[int, str] = Field(description="trial_key by tuning seed")
+    keys: dict[int, TrialKey] = Field(description="trial_key by tuning seed")
 
     def detail(self, seed: int) -> str:
         """What tells one of its training runs from every other of the variant."""
@@ -106,7 +107,7 @@ class SearchLog:
 
     def events(self) -> list[Event]:
         """In the order in which they happened."""
-        return [_EVENT.validate_json(line) for line in json_lines.read(self.path)]
+        return read_records(self.path, _EVENT, RESTORE)
 
 
 def chosen_points(events: Sequence[Event]) -> dict[str, Point]:

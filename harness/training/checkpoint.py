@@ -35,8 +35,9 @@ FILE_NAME = "checkpoint.safetensors"
 # loss after some steps in each would belong to neither.
 MAY_DIFFER = frozenset(
     {
-        "workers",
+        "workers",  # of checkpoints whose spec named them
         "cpus_per_worker",
+        "gpus_per_worker",
         "training.backend",
         "training.zero_stage",
         "training.accumulation_steps",
@@ -177,7 +178,7 @@ def prepare(spec: TrialSpec, context: WorkerContext) -> Checkpoint | None:
         UserError: The checkpoint is missing, of another trial, or past what is left to train;
             the step to stop at is not ahead; or this optimizer's state cannot be saved.
     """
-    checkpoint = None if context.resume_from is None else load(context.resume_from)
+    checkpoint = None if context.resume_from is None else load(Path(context.resume_from))
     if checkpoint is not None:
         _require_same_trial(checkpoint.description, spec, context.resume_from)
     done, last = 0 if checkpoint is None else checkpoint.step, spec.training.steps
@@ -192,11 +193,13 @@ def prepare(spec: TrialSpec, context: WorkerContext) -> Checkpoint | None:
     if stop is not None and context.save_to is None:
         raise UserError(f"to stop at step {stop} without saving loses the work: give --save-to")
     if context.save_to is not None:
-        _require_saveable(spec, context.save_to)
+        _require_saveable(spec, Path(context.save_to))
     return checkpoint
 
 
-def _require_same_trial(description: Description, spec: TrialSpec, folder: Path | None) -> None:
+def _require_same_trial(
+    description: Description, spec: TrialSpec, folder: str | Path | None
+) -> None:
     saved, asked = flatten(description.spec), flatten(spec.model_dump(mode="json"))
     paths = [path for path in {**saved, **asked} if path not in MAY_DIFFER]
     changes = [

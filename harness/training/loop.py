@@ -59,19 +59,21 @@ def train(spec: TrialSpec, context: WorkerContext) -> Generator[Report, None, Ou
     done = 0 if resumed is None else resumed.step
     last = context.stop_at_step or spec.training.steps
     dataset = open_dataset(context.dataset_path)
+    context.pulse.beat("setting up", step=done)
     with open_backend(spec, context) as backend:
-        run = TrialRun(spec, backend, dataset, started, resumed)
+        run = TrialRun(spec, context, backend, dataset, started, resumed)
         yield run.report(done)
         run.first_step(done + 1)
         for step in range(done + 1, last + 1):
             if step > done + 1:
+                context.pulse.beat("training", step=step)
                 run.train_step(step)
             if step % spec.training.evaluation_every == 0 or step == last:
                 yield run.report(step)
                 if run.diverged_at_step is not None:
                     return run.outcome()
         if context.save_to is not None:
-            run.save(context.save_to)
+            run.save(Path(context.save_to))
         return run.outcome()
 
 
@@ -81,14 +83,16 @@ class TrialRun:
     def __init__(
         self,
         spec: TrialSpec,
+        context: WorkerContext,
         backend: Backend,
         dataset: TokenDataset,
         started: float,
         resumed: Checkpoint | None,
     ) -> None:
         self.spec, self.backend, self.dataset, self.started = spec, backend, dataset, started
+        self.pulse = context.pulse
         reset_peak_memory(backend.device)
-        self.preflight = check_gang(backend, spec)
+        self.preflight = check_gang(backend, spec, context)
         # Now: until the trial ends somebody may have edited the files.
         self.code_version, self.code_sha256 = code_version(), code_sha256()
         torch.manual_seed(spec.seed)
@@ -102,7 +106,8 @@ class TrialRun:
         self.num_parameters = sum(parameter.numel() for _, parameter in named)
         self.routes = [asdict(route) for route in routes(spec.optimizer, named)]
         self.optimizer = backend.prepare(model, lambda ps: build_optimizer(spec.optimizer, ps))
-        self.preflight.update(check_wrapping(backend.inspect(), spec))
+        alone = context.num_workers == 1
+        self.preflight.update(check_wrapping(backend.inspect(), spec, alone=alone))
         check_groups([name for name, p in named if p.requires_grad], self.optimizer)
         self.model = model
         self.sampler = BatchSampler(
@@ -128,6 +133,7 @@ class TrialRun:
 
     def first_step(self, step: int) -> None:
         """The first step here, watched by the preflight. Counts as start-up."""
+        self.pulse.beat("first step", step=step)
         watch = FirstStep(self.backend, self.model, self.optimizer)
         self.train_step(step)
         self.preflight.update(watch.check(self.spec))
@@ -168,6 +174,7 @@ class TrialRun:
             self.backend,
             self.dataset,
             num_windows=training.evaluation_windows,
+            pulse=self.pulse,
         )
         self.evaluation_time_s += now(self.backend.device) - begin
         if not math.isfinite(evaluation.loss) and self.diverged_at_step is None:

@@ -15,7 +15,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import tune.search
-from harness.errors import UserError
 from harness.runs.folder import StudyFolder
 from harness.runs.plan_file import freeze
 from harness.runs.search_log import Ended, SearchLog, Suggested
@@ -24,6 +23,7 @@ from harness.study.plan import make_plan
 from harness.study.search_space import Point
 from harness.study.study_file import Study
 from harness.training.records import Outcome
+from tune.job import Launch
 from tune.rounds import next_round
 from tune.samplers import Tpe
 from tune.search import GIVEN_UP_IN_A_ROW, LoggedSearch
@@ -64,17 +64,22 @@ class Machine:
             search = LoggedSearch(
                 self.study,
                 current,
-                folder=self.folder,
                 data_sha256=DATA,
-                dataset_path=Path("data"),
+                launch=Launch(
+                    folder=self.folder,
+                    dataset_path=Path("data"),
+                    resources=self.study.resources,
+                    checkpoints=self.study.checkpoints,
+                ),
                 worst_loss=WORST,
             )
-            self._train(search)
-            if search.given_up:
+            if self._train(search):
                 return
 
-    def _train(self, search: LoggedSearch) -> None:
+    def _train(self, search: LoggedSearch) -> bool:
+        """Whether a training run was given up."""
         running: list[str] = []
+        given_up = False
         while True:
             while len(running) < self.at_once:
                 config = search.suggest("any")
@@ -83,21 +88,22 @@ class Machine:
                 running.append(config["trial"]["key"])
                 self._pass()
             if not running:
-                return
-            self._end(search, running.pop(0))
+                return given_up
+            given_up |= self._end(search, running.pop(0)) == "given up"
 
-    def _end(self, search: LoggedSearch, key: str) -> None:
+    def _end(self, search: LoggedSearch, key: str) -> str:
         word = self.ends(len(self.begun))
         self.begun.append(key)
         if word == "given up":
             search.trial_given_up(key, "the host is gone")
-            return
+            return word
         outcome = outcome_of(word, search.jobs[key].spec.optimizer.lr)
         self.folder.trial(key).path.mkdir(parents=True, exist_ok=True)
         self.folder.trial(key).finish(outcome)
         self._pass()
         search.trial_ended(key, outcome)
         self._pass()
+        return word
 
     def _pass(self) -> None:
         self.moments += 1
@@ -262,16 +268,3 @@ def test_a_library_that_draws_other_points_does_not_stop_a_search(
     machine.run()
     check_whole(machine)
     assert before.items() <= points_of(machine).items()
-
-
-def test_the_driver_says_what_was_given_up_and_what_to_do(
-    begin: Begin, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from harness.cli.run_study import StudyRun
-
-    machine = begin("random")
-    run: Any = StudyRun.__new__(StudyRun)
-    run.study, run.folder = machine.study, machine.folder
-    monkeypatch.setattr(StudyRun, "_search", lambda self, current: {"muon #1": "disk full"})
-    with pytest.raises(UserError, match=r"given up .*muon #1: disk full.* run the same command"):
-        run.search()

@@ -15,7 +15,9 @@ from tune.samplers import Earlier, Tpe
 from tune.telling import Run, verdict_of
 
 WORST = 5.8
-SUGGESTED = Suggested(variant="muon", round=0, index=2, point={"lr": 0.1}, keys={1: "a", 2: "b"})
+SUGGESTED = Suggested(
+    variant="muon", round=0, index=2, point={"lr": 0.1}, keys={1: "a" * 16, 2: "b" * 16}
+)
 
 
 @pytest.fixture(autouse=True)
