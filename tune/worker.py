@@ -119,13 +119,13 @@ def _device(gpus: int) -> str:
 
 def _newest_checkpoint(trial: Answer) -> Answer:
     """`resume_from` and `resumed_step`; a trial that has no valid checkpoint starts at step 0."""
+    checkpoints = trial["context"]["checkpoints"]
+    if checkpoints is None:
+        return {"resume_from": None, "resumed_step": 0}
     from harness.study.code_version import code_sha256
     from harness.study.trial import TrialSpec
     from harness.training.checkpoint import newest_valid
 
-    checkpoints = trial["context"]["checkpoints"]
-    if checkpoints is None:
-        return {"resume_from": None, "resumed_step": 0}
     spec = TrialSpec.model_validate(trial["spec"])
     found = newest_valid(checkpoints, spec, code_sha256())
     if found is None:
