@@ -170,7 +170,7 @@ def check_whole(machine: Machine) -> None:
 
 
 laws = settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 
 
