@@ -20,11 +20,11 @@ from harness.study.study_file import Study
 from tune.breaker import Breaker
 from tune.capacity import gangs_that_fit
 from tune.cluster import capacity
-from tune.halving import HalvingWithinVariants
+from tune.halving import HalvingWithinVariants, earlier_runs
 from tune.job import Job, Launch
 from tune.recorder import Observer, Recorder
 from tune.rounds import Round
-from tune.search import LoggedSearch, finished_reports
+from tune.search import LoggedSearch
 from tune.trainable import TrialTrainable
 
 
@@ -83,7 +83,6 @@ def run_round(
     search = LoggedSearch(
         study,
         current,
-        folder=launch.folder,
         launch=launch,
         data_sha256=dataset.manifest.sha256,
         # A uniform guess over the vocabulary.
@@ -96,7 +95,7 @@ def run_round(
             study.tuning.asha,
             steps=study.tuning.steps or study.training.steps,
             variants=search.variants,
-            finished=finished_reports(launch.folder, search.log.events(), current),
+            earlier=earlier_runs(launch.folder, search.log.events(), current),
         )
     recorder = Recorder(
         launch.folder,
