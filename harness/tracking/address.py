@@ -6,7 +6,7 @@ import re
 from urllib.parse import unquote, urlsplit
 
 # Up to the last @ of the word: a password that nobody encoded may hold an @ or a slash itself.
-_IN_FRONT_OF_HOST = re.compile(r"://[^\s'\"<>]*@")
+_IN_FRONT_OF_HOST = re.compile(r"://(?!/)[^\s'\"<>]*@")
 _IN_QUERY = re.compile(r"([?&][\w.-]*(?:password|passwd|pwd|token|secret)[\w.-]*=)[^&\s'\"]+", re.I)
 SHORTEST_SECRET = 4
 """A password of fewer characters is not looked for in running text: it would be in many words."""

@@ -58,7 +58,7 @@ class LiveWriter:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.communicate()
-            return f"it did not take the last reports within {at_most_s:.0f} s"
+            return f"it did not take the last reports within {at_most_s:g} s"
         if self._process.returncode and not problem:
             return f"the process that writes it ended with exit code {self._process.returncode}"
         return problem.strip()

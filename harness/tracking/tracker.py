@@ -197,7 +197,7 @@ def _within(at_most_s: float, work: Callable[[], Sent]) -> Sent:
     if errors:
         raise errors[0]
     if not answers:
-        raise TimeoutError(f"it took longer than {at_most_s:.0f} s")
+        raise TimeoutError(f"it took longer than {at_most_s:g} s")
     return answers[0]
 
 
@@ -233,16 +233,15 @@ REASONS = {
 }
 """What MLflow buries in a line of several hundred characters, and in plain words."""
 LONGEST_REASON = 200
-DRIVERS = {"psycopg2": "psycopg2-binary", "MySQLdb": "mysqlclient"}
+DRIVERS = {"psycopg": "'psycopg[binary]'", "psycopg2": "psycopg2-binary", "MySQLdb": "mysqlclient"}
 """Packages that are called otherwise than their module."""
 
 
 def _reason(error: Exception) -> str:
     text = str(error).strip()
     if isinstance(error, ModuleNotFoundError):
-        return (
-            f"its driver is not installed here: pip install {DRIVERS.get(error.name, error.name)}"
-        )
+        module = str(error.name)
+        return f"its driver is not installed here: pip install {DRIVERS.get(module, module)}"
     for sign, words in REASONS.items():
         if sign in text:
             return words
