@@ -146,7 +146,7 @@ def _unreachable(nodes: Mapping[str, str]) -> Iterator[str]:
             name: scout.meets.remote(where, rank, len(scouts))
             for rank, (name, scout) in enumerate(scouts.items())
         }
-        until, pending = time.monotonic() + MEETING_S, dict(zip(meetings.values(), meetings))
+        until, pending = time.monotonic() + MEETING_S, {v: k for k, v in meetings.items()}
         while pending and (left := until - time.monotonic()) > 0:
             ready, _ = ray.wait(list(pending), num_returns=1, timeout=left)
             for reference in ready:
