@@ -127,10 +127,11 @@ def _newest_checkpoint(trial: Answer) -> Answer:
     from harness.training.checkpoint import newest_valid
 
     spec = TrialSpec.model_validate(trial["spec"])
-    found = newest_valid(checkpoints, spec, code_sha256())
+    device = "cuda" if trial["resources"]["gpus_per_worker"] else "cpu"
+    found = newest_valid(checkpoints, spec, code_sha256(), device_type=device)
     if found is None:
         return {"resume_from": None, "resumed_step": 0}
-    return {"resume_from": str(found.folder), "resumed_step": found.step}
+    return {"resume_from": found.folder, "resumed_step": found.step}
 
 
 def log_file() -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -54,19 +55,20 @@ class StudyProcess:
         self.seen: dict[int, psutil.Process] = {}
         command = [sys.executable, "-m", "harness", "run", str(self.file)]
         self.output = self.runs.parent / f"{self.runs.name}.{time.monotonic_ns()}.txt"
-        self.process = subprocess.Popen(
-            [*command, "--runs-dir", str(self.runs), *self.options],
-            stdout=self.output.open("w"),
-            stderr=subprocess.STDOUT,
-            env={**os.environ, "PYTHONUNBUFFERED": "1", **self.environment},
-        )
+        with self.output.open("w") as output:
+            self.process = subprocess.Popen(
+                [*command, "--runs-dir", str(self.runs), *self.options],
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, "PYTHONUNBUFFERED": "1", **self.environment},
+            )
 
     def __enter__(self) -> StudyProcess:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.look()
-        for process in [*self.seen.values(), psutil.Process(os.getpid())][:-1]:
+        for process in self.seen.values():
             if process.is_running():
                 process.kill()
         self.process.kill()
@@ -105,9 +107,26 @@ class StudyProcess:
         self.process.wait()
 
     def left_alive(self, at_most_s: float = 60.0) -> list[str]:
-        """Processes that outlive the driver for so long."""
-        _, alive = psutil.wait_procs(list(self.seen.values()), timeout=at_most_s)
-        return [" ".join(process.cmdline()) for process in alive if process.is_running()]
+        """Processes that outlive the driver for so long.
+
+        Ray's agent of environments is not among them: it tells the dead first, and gives up after
+        a minute.
+        """
+        begun, alive = time.monotonic(), self._alive()
+        while alive and time.monotonic() - begun < at_most_s:
+            time.sleep(0.1)
+            alive = self._alive()
+        return alive
+
+    def _alive(self) -> list[str]:
+        lines = []
+        for process in self.seen.values():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                if process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
+                    lines.append(" ".join(process.cmdline()))
+        return [
+            line for line in lines if "RuntimeEnvAgent" not in line and "runtime_env" not in line
+        ]
 
 
 def study_folder(runs: Path) -> StudyFolder | None:
