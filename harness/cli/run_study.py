@@ -124,8 +124,11 @@ class StudyRun:
                 yield progress
             except KeyboardInterrupt:
                 self.console.print(
-                    f"[yellow]interrupted[/]: {progress.done} of {progress.total} trials are "
-                    "finished and kept; run the same command again to go on",
+                    Text.assemble(
+                        ("interrupted", "yellow"),
+                        f": {progress.done} of {progress.total} trials are finished and kept; "
+                        "run the same command again to go on",
+                    ),
                     soft_wrap=True,
                 )
                 raise
@@ -186,7 +189,10 @@ def conclude(
         Tracker(folder, tracking_uri).sync(results)
     except TrackingUnavailable as error:
         console.print(
-            f"[yellow]MLflow was left out[/]: {error}. `optbench report` writes it later."
+            Text.assemble(
+                ("MLflow was left out", "yellow"),
+                f": {error}. `optbench report` writes it later.",
+            )
         )
     console.print(f"Report:    {page}", soft_wrap=True)
     server = f"at {tracking_uri}" if tracking_uri else f"optbench ui --runs-dir {_shown(folder)}"
