@@ -44,12 +44,10 @@ def main() -> None:
         for cause in _causes(error):
             if isinstance(cause, UserError):
                 _end(str(cause), 2)
-            if isinstance(cause, OSError) and cause.errno in WHAT_TO_DO and cause.filename:
-                _end(
-                    f"{cause.filename}: {cause.strerror}: {WHAT_TO_DO[cause.errno]}. What was "
-                    "finished is kept: then run the same command again",
-                    1,
-                )
+            if isinstance(cause, OSError) and cause.errno in WHAT_TO_DO:
+                where, advice = cause.filename or "a file", WHAT_TO_DO[cause.errno]
+                kept = "What was finished is kept: then run the same command again"
+                _end(f"{where}: {cause.strerror}: {advice}. {kept}", 1)
         raise
 
 

@@ -14,7 +14,7 @@ JSON only; nothing is ever unpickled.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -86,6 +86,7 @@ class TrialFolder:
     def start(self, spec: TrialSpec) -> None:
         """Empties what an interrupted attempt left, and writes the spec."""
         self.path.mkdir(parents=True, exist_ok=True)
+        self.clear_stop()
         self.outcome_path.unlink(missing_ok=True)
         self.reports_path.unlink(missing_ok=True)
         write_json(self.spec_path, spec.model_dump(mode="json"))
@@ -232,7 +233,8 @@ class StudyFolder:
             try:
                 yield
             finally:
-                self.owner_path.unlink(missing_ok=True)
+                with suppress(OSError):
+                    self.owner_path.unlink()
         finally:
             lock.release()
 

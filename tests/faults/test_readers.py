@@ -18,6 +18,7 @@ from harness.analysis.from_csv import read_results
 from harness.analysis.results import read_analysis
 from harness.analysis.study_analysis import analyse_study
 from harness.analysis.study_results import load_results
+from harness.cli.main import main
 from harness.data import TokenDataset, open_dataset, prepare
 from harness.data.config import DataConfig
 from harness.errors import UserError
@@ -262,6 +263,23 @@ def verified(path: Path) -> str:
     opened = open_dataset(path)
     opened.verify()
     return opened.manifest.sha256
+
+
+def test_a_run_on_damaged_tokens_is_refused_before_anything_starts(
+    study_file: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("OPTBENCH_CACHE", str(tmp_path / "cache"))
+    tokens = prepare(load_study(study_file).data).path / "train.bin"
+    arguments = ["optbench", "run", str(study_file), "--runs-dir", str(tmp_path / "runs")]
+    monkeypatch.setattr("sys.argv", arguments)
+    with damaged(tokens, flipped(tokens.read_bytes(), 100, 1)), pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 2
+    assert "train.bin has SHA-256" in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()
 
 
 @pytest.mark.parametrize("name", ["manifest.json", "tokenizer.json", "train.bin", "validation.bin"])
