@@ -175,8 +175,11 @@ class StudyRun:
                 yield progress
             except KeyboardInterrupt:
                 self.console.print(
-                    f"[yellow]interrupted[/]: {progress.done} of {progress.total} trials are "
-                    "finished and kept; run the same command again to go on",
+                    Text.assemble(
+                        ("interrupted", "yellow"),
+                        f": {progress.done} of {progress.total} trials are finished and kept; "
+                        "run the same command again to go on",
+                    ),
                     soft_wrap=True,
                 )
                 raise

@@ -1,4 +1,4 @@
-"""Commands that run studies: run, trial, plan, status, report, sync, ui."""
+"""Commands that run studies: run, trial, plan, report, sync, ui."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.text import Text
 
 from harness.cli.app import app
+from harness.cli.folders import NamedStudy, named_folder, study_folder
 from harness.cli.options import (
     DEFAULT_RUNS_DIR,
     AmendOption,
@@ -25,6 +25,7 @@ from harness.cli.options import (
     seconds,
 )
 from harness.errors import StudyStopped, UserError
+from harness.report.terminal.console import PlainConsole
 
 if TYPE_CHECKING:
     from harness.data import TokenDataset
@@ -78,13 +79,14 @@ def run(
     from harness.study.plan import make_plan
     from tune.capacity import check_fits, this_machine
 
-    console = Console()
+    console = PlainConsole()
     budget_s = None if time_budget is None else seconds(time_budget)
     study = load_study(study_file, overrides or ())
     if address is None and "RAY_ADDRESS" not in os.environ:
         check_fits(study.resources, this_machine())
     dataset = _prepare_data(study, console)
-    folder = _folder(runs_dir, study.name)
+    dataset.verify()
+    folder = study_folder(runs_dir, study.name)
     study, resolution = _resolved(study, folder, console)
     plan = make_plan(study, dataset.manifest.sha256, resolution=resolution)
     with folder.locked():
@@ -144,9 +146,9 @@ def plan(
     from harness.study.plan import make_plan
 
     study = load_study(study_file, overrides or ())
-    console = Console(stderr=as_json)
+    console = PlainConsole(stderr=as_json)
     dataset = _prepare_data(study, console)
-    folder = _folder(runs_dir, study.name)
+    folder = study_folder(runs_dir, study.name)
     study, resolution = _resolved(study, folder, console)
     frozen = make_plan(study, dataset.manifest.sha256, resolution=resolution)
     if not draft:
@@ -163,7 +165,7 @@ def plan(
 
 
 def _resolved(
-    study: Study, folder: StudyFolder | None, console: Console
+    study: Study, folder: StudyFolder | None, console: PlainConsole
 ) -> tuple[Study, Resolution | None]:
     """The study with a dtype in the place of every `auto`, and where it comes from."""
     from harness.runs.resolve import resolve
@@ -174,7 +176,7 @@ def _resolved(
     return found.study, found.resolution
 
 
-def _prepare_data(study: Study, console: Console) -> TokenDataset:
+def _prepare_data(study: Study, console: PlainConsole) -> TokenDataset:
     from harness.data import prepare
 
     dataset = prepare(study.data, progress=lambda line: console.print(f"data: {line}"))
@@ -195,12 +197,6 @@ def _write_context(folder: StudyFolder, dataset: TokenDataset) -> None:
     from harness.runs.files import write_json
 
     write_json(folder.path / "data.json", dataset.manifest.model_dump(mode="json"))
-
-
-def _folder(runs_dir: Path, name: str) -> StudyFolder:
-    from harness.runs.folder import StudyFolder
-
-    return StudyFolder(runs_dir / name)
 
 
 @app.command()
@@ -239,7 +235,7 @@ def trial(
     workers = os.environ.get("WORLD_SIZE", "1")
     study = load_study(study_file, [*(overrides or ()), f"resources.workers={workers}"])
     quiet = int(os.environ.get("RANK", "0")) > 0
-    console = Console(stderr=as_json, quiet=quiet)
+    console = PlainConsole(stderr=as_json, quiet=quiet)
     study, _ = _resolved(study, None, console)
     dataset = _prepare_data(study, console)
     spec = trial_spec(study, find_variant(study, variant), seed, dataset.manifest.sha256)
@@ -286,31 +282,8 @@ def _report_line(report: Any, steps: int) -> str:
 
 
 @app.command()
-def status(
-    study: Annotated[str, typer.Argument(help="a study file, or the name of a study")],
-    runs_dir: RunsDirOption = DEFAULT_RUNS_DIR,
-    as_json: JsonOption = False,
-) -> None:
-    """Show how far a study is, from its files; also while it runs in another terminal."""
-    from harness.report.terminal.status import render_status, status_values
-    from harness.runs.snapshot import load_snapshot
-
-    now = status_values(load_snapshot(_named_folder(study, runs_dir)))
-    if as_json:
-        print(json.dumps(now, indent=1))
-    else:
-        Console().print(render_status(now))
-
-
-def _named_folder(study: str, runs_dir: Path) -> StudyFolder:
-    from harness.study.load import load_study
-
-    return _folder(runs_dir, load_study(Path(study)).name if study.endswith(".toml") else study)
-
-
-@app.command()
 def report(
-    study: Annotated[str, typer.Argument(help="a study file, or the name of a study")],
+    study: NamedStudy,
     runs_dir: RunsDirOption = DEFAULT_RUNS_DIR,
     horizon: Annotated[
         list[str] | None,
@@ -325,10 +298,10 @@ def report(
     """Rebuild analysis, tables, figures and MLflow runs of a study from its files."""
     from harness.cli.run_study import conclude
 
-    folder = _named_folder(study, runs_dir)
-    horizons = [_named_folder(name, runs_dir) for name in horizon or ()]
+    folder = named_folder(study, runs_dir)
+    horizons = [named_folder(name, runs_dir) for name in horizon or ()]
     with folder.locked() if folder.path.exists() else _no_study(folder):
-        conclude(folder, Console(), tracking_uri, horizons=horizons)
+        conclude(folder, PlainConsole(), tracking_uri, horizons=horizons)
 
 
 @app.command()
@@ -348,7 +321,7 @@ def sync(
     from harness.tracking.address import without_password
     from harness.tracking.tracker import Tracker, TrackingUnavailable
 
-    folder = _named_folder(study, runs_dir)
+    folder = named_folder(study, runs_dir)
     tracker = Tracker(folder, tracking_uri)
     with folder.locked() if folder.path.exists() else _no_study(folder):
         try:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -87,6 +87,7 @@ class TrialFolder:
     def start(self, spec: TrialSpec) -> None:
         """Empties the folder of what was trained before, and writes the spec."""
         self.path.mkdir(parents=True, exist_ok=True)
+        self.clear_stop()
         self.outcome_path.unlink(missing_ok=True)
         self.reports_path.unlink(missing_ok=True)
         shutil.rmtree(self.checkpoints_path, ignore_errors=True)
@@ -252,7 +253,8 @@ class StudyFolder:
             try:
                 yield
             finally:
-                self.owner_path.unlink(missing_ok=True)
+                with suppress(OSError):
+                    self.owner_path.unlink()
         finally:
             lock.release()
 
