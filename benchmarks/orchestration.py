@@ -31,7 +31,7 @@ from harness.runs.folder import StudyFolder
 from harness.study.load import load_study
 from harness.study.plan import expand
 from harness.training.records import Outcome, Report
-from tune.job import Job
+from tune.job import Job, Launch
 
 STUDY = Path(__file__).parent.parent / "studies" / "quickstart.toml"
 NOTHING = (
@@ -78,10 +78,13 @@ def seconds_per_trial(workers: int, *, trials: int, warm: bool) -> tuple[float, 
                 Job(spec=spec, variants=("adamw",), detail=f"seed {spec.seed}")
                 for spec in expand(study, dataset.manifest.sha256).values()
             ],
-            folder=StudyFolder(Path(folder)),
-            dataset_path=dataset.path,
+            launch=Launch(
+                folder=StudyFolder(Path(folder)),
+                dataset_path=dataset.path,
+                resources=study.resources.model_copy(update={"max_concurrent_trials": 1}),
+                checkpoints=study.checkpoints,
+            ),
             observers=[ends],
-            max_concurrent_trials=1,
             reuse_gangs=warm,
         )
     following = len(ends.times) - 1

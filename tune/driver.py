@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import shutil
 import tempfile
@@ -160,6 +161,7 @@ def _fit(
     trainable = ray_tune.with_resources(
         TrialTrainable, ray_tune.PlacementGroupFactory([{}] + [bundle] * resources.workers)
     )
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # as above: trials that failed
     scratch = tempfile.mkdtemp(prefix="optbench-tune-")
     try:
         ray_tune.Tuner(

@@ -24,6 +24,8 @@ from harness.runs.search_log import SearchLog, Suggested
 from harness.study.code_version import code_sha256
 from harness.study.resolution import device_type
 from harness.study.study_file import Study
+from harness.tracking.address import without_password
+from harness.tracking.live import LiveWriter
 
 if TYPE_CHECKING:
     from tune.job import Job, Launch
@@ -31,7 +33,10 @@ if TYPE_CHECKING:
 
 
 class StudyRun:
-    """One run of a study: connects to Ray when the first trial must be trained, and only then."""
+    """One run of a study; use it as a context manager.
+
+    It connects to Ray, and lets MLflow follow, when the first trial must be trained, and only then.
+    """
 
     def __init__(
         self,
@@ -41,12 +46,22 @@ class StudyRun:
         dataset: TokenDataset,
         console: Console,
         address: str | None,
+        tracking_uri: str | None,
         time_budget_s: float | None = None,
     ) -> None:
         self.study, self.folder, self.dataset = study, folder, dataset
-        self.console, self.address = console, address
+        self.console, self.address, self.tracking_uri = console, address, tracking_uri
         self.deadline = None if time_budget_s is None else time.monotonic() + time_budget_s
         self._environment: subprocess.Popen[bytes] | None = None  # set once Ray is there
+        self._mlflow: LiveWriter | None = None
+
+    def __enter__(self) -> StudyRun:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Lets MLflow take the last reports; what it lacks after a whole run, `conclude` says."""
+        if self._mlflow is not None and (problem := self._mlflow.finish()) and kind is not None:
+            _left_out(self.console, problem)
 
     def search(self) -> None:
         """Searches, round after round, until every variant's settings are chosen.
@@ -148,6 +163,9 @@ class StudyRun:
     @contextmanager
     def _progress(self, total: int, done: int, what: str) -> Iterator[Progress]:
         """Says what is coming, connects to Ray, and shows how far it is; also when interrupted."""
+        if self._mlflow is None:
+            _say_where(self.console, self.folder, self.tracking_uri)
+            self._mlflow = LiveWriter(self.folder, self.tracking_uri)
         self.console.print(
             f"{self.study.name}: {total - done} trials {what} ({done} done), "
             f"{self.study.resources.workers} worker(s) each"
@@ -234,12 +252,23 @@ def conclude(
     try:
         Tracker(folder, tracking_uri).sync(results)
     except TrackingUnavailable as error:
-        console.print(
-            f"[yellow]MLflow was left out[/]: {error}. `optbench report` writes it later."
-        )
+        _left_out(console, str(error))
     console.print(f"Report:    {page}", soft_wrap=True)
-    server = f"at {tracking_uri}" if tracking_uri else f"optbench ui --runs-dir {_shown(folder)}"
-    console.print(f"MLflow UI: {server}", soft_wrap=True)
+    _say_where(console, folder, tracking_uri)
+
+
+def _left_out(console: Console, problem: str) -> None:
+    text = Text("MLflow was left out", style="yellow")
+    text.append(f": {problem}. `optbench sync` writes it later.", style="default")
+    console.print(text, soft_wrap=True)
+
+
+def _say_where(console: Console, folder: StudyFolder, tracking_uri: str | None) -> None:
+    """Where a person looks at the runs."""
+    server = f"optbench ui --runs-dir {_shown(folder)}"
+    if tracking_uri:
+        server = f"at {without_password(tracking_uri)}"
+    console.print(Text(f"MLflow UI: {server}"), soft_wrap=True)
 
 
 def _shown(folder: StudyFolder) -> str:

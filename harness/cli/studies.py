@@ -1,4 +1,4 @@
-"""Commands that run studies: run, trial, plan, status, report, ui."""
+"""Commands that run studies: run, trial, plan, status, report, sync, ui."""
 
 from __future__ import annotations
 
@@ -90,18 +90,19 @@ def run(
     with folder.locked():
         freeze(folder, plan, source=study_file, amend=amend)
         _write_context(folder, dataset)
-        study_run = StudyRun(
+        with StudyRun(
             study,
             folder=folder,
             dataset=dataset,
             console=console,
             address=address,
+            tracking_uri=tracking_uri,
             time_budget_s=budget_s,
-        )
-        study_run.search()
-        still_open = study_run.confirm(
-            retry_failed=retry_failed, retrain_other_code=retrain_other_code
-        )
+        ) as study_run:
+            study_run.search()
+            still_open = study_run.confirm(
+                retry_failed=retry_failed, retrain_other_code=retrain_other_code
+            )
         conclude(folder, console, tracking_uri)
     if still_open is not None:
         raise StudyStopped(still_open)
@@ -327,6 +328,39 @@ def report(
     horizons = [_named_folder(name, runs_dir) for name in horizon or ()]
     with folder.locked() if folder.path.exists() else _no_study(folder):
         conclude(folder, Console(), tracking_uri, horizons=horizons)
+
+
+@app.command()
+def sync(
+    study: Annotated[str, typer.Argument(help="a study file, or the name of a study")],
+    runs_dir: RunsDirOption = DEFAULT_RUNS_DIR,
+    tracking_uri: TrackingUriOption = None,
+    at_most: Annotated[
+        float, typer.Option(help="seconds that it may take in all", min=1.0)
+    ] = 600.0,
+    as_json: JsonOption = False,
+) -> None:
+    """Send to MLflow what it lacks of a study, from its files: each point once, however often.
+
+    A run does this itself. Use it after a run whose MLflow server was away.
+    """
+    from harness.tracking.address import without_password
+    from harness.tracking.tracker import Tracker, TrackingUnavailable
+
+    folder = _named_folder(study, runs_dir)
+    tracker = Tracker(folder, tracking_uri)
+    with folder.locked() if folder.path.exists() else _no_study(folder):
+        try:
+            sent = tracker.sync(at_most_s=at_most)
+        except TrackingUnavailable as error:
+            print(f"error: MLflow is not up to date: {error}", file=sys.stderr)
+            raise typer.Exit(1) from None
+    where = without_password(tracker.tracking_uri)
+    if as_json:
+        values = {"tracking_uri": where, "new_runs": sent.runs, "new_points": sent.points}
+        print(json.dumps(values, indent=1))
+    else:
+        print(f"{where}: {sent.runs} new runs, {sent.points:,} new points")
 
 
 def _no_study(folder: StudyFolder) -> Any:

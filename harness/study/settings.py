@@ -89,6 +89,13 @@ class ResourcesConfig(Record):
         description="attempts of a trial that its machines may end before this run gives it up; "
         "the next run tries again",
     )
+    heartbeat_timeout_s: float = Field(
+        default=30.0,
+        ge=1.0,
+        description="seconds without a sign of life after which an attempt is ended as hung: of a "
+        "worker that does not answer, or of a gang that stands still (there at least, and at least "
+        "20 times its longest step)",
+    )
     max_concurrent_trials: int | None = Field(
         default=None,
         ge=1,
