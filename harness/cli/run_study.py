@@ -6,7 +6,6 @@ import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -199,12 +198,16 @@ class StudyRun:
         self._environment = write_beside(self.folder.environment_path)
 
     def _look_at_nodes(self) -> None:
-        """Says before anything trains where the nodes of a cluster differ."""
-        from tune.mixed_hardware import hardware_here, hardware_notices
-        from tune.nodes import ask_nodes
+        """Says before anything trains where the nodes of a cluster differ, or could only fail."""
+        from tune.canary import check_nodes
+        from tune.mixed_hardware import hardware_notices
 
-        question = partial(hardware_here, device_type(self.study))
-        nodes = ask_nodes(question, self.study.resources)
+        nodes = check_nodes(
+            self.study.resources,
+            device=device_type(self.study),
+            dataset_path=self.dataset.path,
+            data_sha256=self.dataset.manifest.sha256,
+        )
         for notice in hardware_notices(self.study, nodes):
             self.console.print(Text(f"{notice}.", style="yellow"), soft_wrap=True)
 

@@ -210,15 +210,16 @@ def trial(
     seed: Annotated[int, typer.Option(help="seed of the trial", min=0)] = 0,
     overrides: SetOption = None,
     save_to: Annotated[
-        Path | None, typer.Option(help="folder for a checkpoint of the last step")
+        str | None, typer.Option(help="folder or URI for a checkpoint of the last step")
     ] = None,
     stop_at: Annotated[
         int | None, typer.Option(help="last step of this run; needs --save-to")
     ] = None,
     resume: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
-            help="folder of a checkpoint to continue, with any number of workers and any backend"
+            help="checkpoint to continue, or a folder of them, with any number of workers and any "
+            "backend"
         ),
     ] = None,
     as_json: JsonOption = False,

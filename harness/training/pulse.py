@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Literal
+from typing import Any, Literal
 
 Doing = Literal["setting up", "first step", "training", "evaluating", "saving"]
 
@@ -40,3 +40,13 @@ class Pulse:
     def since_s(self) -> float:
         """Seconds since the last beat."""
         return time.monotonic() - self._last
+
+    def values(self) -> dict[str, Any]:
+        """All of it as plain values, to be sent."""
+        return {
+            "step": self.step,
+            "doing": self.doing,
+            "beats": self.beats,
+            "longest_s": self.longest_s,
+            "since_s": self.since_s(),
+        }

@@ -93,6 +93,9 @@ class AcceleratorBackend:
     def evaluate(self, tokens_BT: Tensor, targets_BT: Tensor) -> ModelOutput:
         return self._forward(tokens_BT, targets_BT)
 
+    def rehearse(self, tokens_BT: Tensor, targets_BT: Tensor) -> None:
+        """Nothing: these libraries do the first step as every other."""
+
     def sum_over_workers(self, values: Tensor) -> Tensor:
         if torch.distributed.is_initialized():
             torch.distributed.all_reduce(values)

@@ -119,6 +119,13 @@ class Backend(Protocol):
         """Forward without gradients. Every worker must call it the same number of times."""
         ...
 
+    def rehearse(self, tokens_BT: Tensor, targets_BT: Tensor) -> None:
+        """Before the first step of a trial that goes on: what the library does once, and only then.
+
+        Weights, optimizer and counters stay as they are.
+        """
+        ...
+
     def sum_over_workers(self, values: Tensor) -> Tensor:
         """The elementwise sum over the gang, the same on every worker."""
         ...
