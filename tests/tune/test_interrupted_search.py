@@ -52,6 +52,7 @@ class Machine:
 
     study: Study
     folder: StudyFolder
+    source: Path
     at_once: int = 1
     ends: Callable[[int], str] = lambda number: "completed"
     killed_at: int | None = None
@@ -137,7 +138,7 @@ def begin(searched_file: Path, tmp_path: Path) -> Begin:
         )
         folder = StudyFolder(Path(tempfile.mkdtemp(dir=tmp_path)))
         freeze(folder, make_plan(own, DATA), source=searched_file)
-        return Machine(own, folder, **machine)
+        return Machine(own, folder, searched_file, **machine)
 
     return begin
 
@@ -250,6 +251,26 @@ def test_a_cluster_that_lets_nothing_end_does_not_spend_the_budget(begin: Begin)
     machine.ends = lambda number: "completed"
     machine.run()
     check_whole(machine)
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_a_point_that_is_drawn_twice_is_trained_once_and_ends_twice(
+    begin: Begin, lost: bool
+) -> None:
+    machine = begin("random", at_once=3)
+    adamw, muon = machine.study.variants
+    space = {"weight_decay": adamw.space["weight_decay"]}  # two values for three configurations
+    variants = (adamw.model_copy(update={"space": space}), muon)
+    machine.study = machine.study.model_copy(update={"variants": variants})
+    freeze(machine.folder, make_plan(machine.study, DATA), source=machine.source, amend="fewer")
+    machine.ends = lambda number: "given up" if lost and number < 2 else "completed"
+    machine.run()
+    machine.run()
+    suggested, ended = events_of(machine)
+    assert len(suggested) == len(ended) == 2 * TRIALS
+    distinct = {key for event in suggested for key in event.keys.values()}
+    assert len(distinct) < 2 * TRIALS
+    assert sorted(machine.begun[2 * lost :]) == sorted(distinct)
 
 
 @pytest.mark.parametrize("searcher", ["tpe", "random"])
