@@ -1,7 +1,7 @@
 """The optimizer object: named parameters, groups, and updates on whatever part of them is here.
 
-Everything elementwise (AdamW, momentum, weight decay) works on fragments as they are. State is kept
-and saved under the parameter's name.
+Everything elementwise (AdamW, momentum, weight decay) works on fragments as they are. How state is
+kept and saved under the parameter's name stands in `state_by_name`.
 """
 
 from __future__ import annotations
@@ -17,9 +17,8 @@ from torch import Tensor
 
 from optimizers.elementwise import adamw_update, not_finite, sum_of_squares
 from optimizers.fragments import Fragment, agree_on_layout, own_fragment, require_agreement
-from optimizers.plan import Layout, Range
 from optimizers.routing import Route
-from optimizers.state import NamedState, check_state, gather_pieces
+from optimizers.state_by_name import StateByName
 
 Group = dict[str, Any]
 Gradients = Literal["averaged", "local"]
@@ -28,7 +27,7 @@ COUNTED = ("newton_schulz_calls", "bytes_sent", "bytes_between_nodes", "bytes_fl
 """What the optimizers of matrices count; see `NamedOptimizer.counters`."""
 
 
-class NamedOptimizer(torch.optim.Optimizer):
+class NamedOptimizer(StateByName, torch.optim.Optimizer):
     """One optimizer object whose groups, state and reports speak of parameters by name.
 
     A gradient that is `None` counts as zero, so that all workers take the same step whatever tokens
@@ -44,7 +43,6 @@ class NamedOptimizer(torch.optim.Optimizer):
     """
 
     state_keys: Mapping[str, tuple[str, ...]] = {"adamw": ("exp_avg", "exp_avg_sq")}
-    """Algorithm -> the names of its elementwise state."""
 
     # torch keeps its compiler out of these by a wrapper that imports the compiler, for a second.
     add_param_group = inspect.unwrap(torch.optim.Optimizer.add_param_group)
@@ -76,7 +74,7 @@ class NamedOptimizer(torch.optim.Optimizer):
         self._route_of = {route.name: route for route in self.routes}
         self._fragments = {name: own_fragment(name, p) for name, p in named_parameters}
         self._device = self._fragments[named_parameters[0][0]].weight().device
-        self._state: NamedState = {}
+        self._state = {}
         self._updates = dict.fromkeys(self._fragments, 0)
         self._skips = dict.fromkeys(self._fragments, 0)
         self._counts = dict.fromkeys(COUNTED, 0)
@@ -85,7 +83,7 @@ class NamedOptimizer(torch.optim.Optimizer):
         self._gradients: Gradients = "averaged"
         self._verdict: Callable[[], bool] | None = None
         self._is_flat = False
-        self._layout: Layout = {name: ((f.start, f.stop),) for name, f in self._fragments.items()}
+        self._layout = {name: ((f.start, f.stop),) for name, f in self._fragments.items()}
 
     def bind(
         self,
@@ -194,27 +192,15 @@ class NamedOptimizer(torch.optim.Optimizer):
                 gradient.mul_(factor.to(gradient.dtype))
         return norm
 
-    def held_weights(self) -> dict[str, Tensor]:
-        """Parameter name -> the elements of it that this worker updates, `(numel,)`, views."""
-        return {name: fragment.weight() for name, fragment in self._fragments.items()}
-
-    def counted_ranges(self) -> dict[str, Range]:
-        """Parameter name -> the elements `[start, stop)` of it for which this worker answers.
-
-        Those that it holds; what several hold is the first one's alone, and empty for the others.
-        So a sum over all workers, also of groups that hold the same, counts every element once.
-        """
-        if self._process_group is not None and dist.get_global_rank(self._process_group, 0):
-            return dict.fromkeys(self._layout, (0, 0))
-        return {
-            name: held[self._rank] if held.index(held[self._rank]) == self._rank else (0, 0)
-            for name, held in self._layout.items()
-        }
-
     def count_skipped_step(self) -> None:
         """For a backend that found a non-finite gradient itself and does not call `step`."""
         for name in self._skips:
             self._skips[name] += 1
+
+    @property
+    def skipped_steps(self) -> int:
+        """The counter of that name."""
+        return min(self._skips.values())
 
     @property
     def counters(self) -> dict[str, int]:
@@ -228,104 +214,10 @@ class NamedOptimizer(torch.optim.Optimizer):
         matrices = [n for n, route in self._route_of.items() if route.algorithm == "muon"]
         return {
             "optimizer_steps": min(self._updates.values()),
-            "skipped_steps": min(self._skips.values()),
+            "skipped_steps": self.skipped_steps,
             "newton_schulz_steps": min((self._updates[name] for name in matrices), default=0),
             **self._counts,
         }
-
-    def logical_weights(self, *, to: int | None = None) -> dict[str, Tensor]:
-        """Copies of the weights by parameter name, in the parameter's logical shape.
-
-        A collective call when weights are sharded.
-
-        Args:
-            to: The only worker that gets the tensors; by default all of them.
-        """
-        whole = {
-            name: self._gather(
-                name,
-                {(fragment.start, fragment.stop): fragment.weight()},
-                ranges=[[held] if held[0] < held[1] else [] for held in self._layout[name]],
-                dtype=fragment.weight().dtype,
-                to=to,
-            )
-            for name, fragment in self._fragments.items()
-        }
-        return whole if to in (None, self._rank) else {}
-
-    def state_dict(self, *, to: int | None = None) -> dict[str, Any]:
-        """State by parameter name, in the parameter's logical shape, and the groups' options.
-
-        A collective call when state is sharded.
-
-        Args:
-            to: The only worker that gets the tensors; by default all of them.
-        """
-        state: dict[str, dict[str, Tensor]] = {}
-        for name, route in self._route_of.items():
-            if not self._updates[name]:
-                continue
-            entry = {
-                key: self._gather(
-                    name,
-                    self._pieces(name, key),
-                    ranges=[self._state_ranges(name, worker) for worker in range(self._workers)],
-                    dtype=self._state_dtype(name),
-                    to=to,
-                )
-                for key in self.state_keys[route.algorithm]
-            }
-            if to in (None, self._rank):
-                entry["step"] = torch.tensor(float(self._updates[name]))
-                state[name] = entry
-        groups = [
-            {key: value for key, value in group.items() if key != "params"}
-            for group in self.param_groups
-        ]
-        return {"state": state, "param_groups": groups, "counters": self.counters}
-
-    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Load what `state_dict` gave, under any number of workers and any layout.
-
-        Raises:
-            ValueError: When names or shapes are not those of this model.
-        """
-        keys = {name: self.state_keys[route.algorithm] for name, route in self._route_of.items()}
-        shapes = {name: route.shape for name, route in self._route_of.items()}
-        check_state(state_dict["state"], keys=keys, shapes=shapes)
-        for name, entry in state_dict["state"].items():
-            self._updates[name] = int(entry["step"])
-            for key in keys[name]:
-                for (start, stop), piece in self._pieces(name, key).items():
-                    piece.copy_(entry[key].reshape(-1)[start:stop])
-        saved = {group["name"]: group for group in state_dict["param_groups"]}
-        for group in self.param_groups:
-            group.update(
-                {k: value for k, value in saved.get(group["name"], {}).items() if k != "params"}
-            )
-        counters = state_dict.get("counters", {})
-        self._skips = dict.fromkeys(self._skips, int(counters.get("skipped_steps", 0)))
-        self._counts.update({key: int(counters.get(key, 0)) for key in self._counts})
-
-    def _gather(
-        self,
-        name: str,
-        pieces: Mapping[Range, Tensor],
-        *,
-        ranges: Sequence[Sequence[Range]],
-        dtype: torch.dtype,
-        to: int | None,
-    ) -> Tensor:
-        return gather_pieces(
-            pieces,
-            ranges=ranges,
-            shape=self._route_of[name].shape,
-            dtype=dtype,
-            device=self._device,
-            rank=self._rank,
-            group=self._process_group,
-            to=to,
-        )
 
     # What subclasses add.
 
@@ -350,23 +242,6 @@ class NamedOptimizer(torch.optim.Optimizer):
                     whole = self._is_everywhere(fragment.name)
                     (everywhere if whole else here).append(gradient)
         return everywhere, here
-
-    def _state_ranges(self, name: str, worker: int) -> list[Range]:
-        """The ranges of the flattened parameter whose state a worker keeps."""
-        held = self._layout[name][worker]
-        return [held] if held[0] < held[1] else []
-
-    def _state_dtype(self, name: str) -> torch.dtype:
-        return self._fragments[name].weight().dtype
-
-    def _pieces(self, name: str, key: str) -> Mapping[Range, Tensor]:
-        """What this worker keeps of one state, by range of the flattened parameter; zero at first.
-
-        Each piece is flat, and a view where an optimizer stacks its state.
-        """
-        for held in self._state_ranges(name, self._rank):
-            self._piece_state(name, key, held)
-        return self._state.get(name, {}).get(key, {})
 
     # What subclasses use.
 
@@ -406,15 +281,6 @@ class NamedOptimizer(torch.optim.Optimizer):
             updates=[self._updates[fragment.name] for fragment in fragments],
             options=group,
         )
-
-    def _piece_state(self, name: str, key: str, held: Range) -> Tensor:
-        """The state of a range of a flattened parameter, zero at first: `(stop - start,)`."""
-        pieces = self._state.setdefault(name, {}).setdefault(key, {})
-        if held not in pieces:
-            pieces[held] = torch.zeros(
-                held[1] - held[0], dtype=self._state_dtype(name), device=self._device
-            )
-        return pieces[held]
 
     def _are_finite(self) -> bool:
         everywhere, here = self._gradient_tensors()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 import torch.distributed as dist
@@ -13,6 +14,50 @@ from optimizers.plan import Range
 
 NamedState = dict[str, dict[str, dict[Range, Tensor]]]
 """Parameter name -> key, such as `momentum` -> range of the flattened parameter -> its elements."""
+
+
+@dataclass(frozen=True, eq=False)
+class Piece:
+    """Elements `[start, stop)` of a flattened parameter (`key` None) or of one state of it."""
+
+    name: str
+    key: str | None
+    start: int
+    stop: int
+    elements: Tensor
+
+
+Label = tuple[str, str | None]
+
+
+def share_writing(
+    tensors: Mapping[Label, Sequence[Sequence[Range]]], *, workers: int
+) -> dict[Label, list[list[Range]]]:
+    """Who writes which ranges, so that every element is written once.
+
+    Args:
+        tensors: For each tensor and worker the ranges that it keeps: all of them everywhere, or
+            each element once.
+        workers: How many there are.
+
+    Returns:
+        The same, but what all keep is one worker's: the largest first, to whoever has least.
+    """
+    answers, loads = {}, [0] * workers
+    shared = [label for label, held in tensors.items() if all(h == held[0] for h in held[1:])]
+    for label, held in tensors.items():
+        answers[label] = [[] if label in shared else list(ranges) for ranges in held]
+        for worker, ranges in enumerate(answers[label]):
+            loads[worker] += _length(ranges)
+    for label in sorted(shared, key=lambda label: -_length(tensors[label][0])):
+        writer = loads.index(min(loads))
+        answers[label][writer] = list(tensors[label][0])
+        loads[writer] += _length(tensors[label][0])
+    return answers
+
+
+def _length(ranges: Sequence[Range]) -> int:
+    return sum(stop - start for start, stop in ranges)
 
 
 def gather_pieces(

@@ -37,7 +37,7 @@ def confirmation_batches(
     """
     plan = load_plan(folder)
     chosen = chosen_points(SearchLog(folder.path).events())
-    specs = expand(with_chosen(study, chosen), plan.data_sha256)
+    specs = expand(with_chosen(study, chosen), plan.data_sha256, key_of=plan.key_of)
     variants = plan.variants_by_key()
     rows = {trial.key: trial for trial in reversed(plan.trials)}
     for wanted in wanted_keys(study, plan, folder):
@@ -55,6 +55,7 @@ def confirmation_batches(
                         variants=variants[key],
                         detail=rows[key].detail,
                         comparable=rows[key].phase == "confirmation",
+                        planned_key=key,
                     )
                 )
         yield Batch(missing=tuple(missing), wanted=len(wanted))

@@ -2,85 +2,23 @@
 
 from __future__ import annotations
 
-import gc
-import traceback
-from collections.abc import Generator
+import time
 from typing import Any
 
 import ray
 
-Answer = dict[str, Any]
+from tune.diagnosis import Failure, diagnose, failure, log_tails
+from tune.failures import describe
+from tune.heartbeats import LOOK_EVERY_S, Heard, find_stall
+from tune.worker import Answer, RemoteWorker
 
 
 class GangFailure(RuntimeError):
-    """A worker failed or died; the gang cannot be used again."""
+    """An attempt is over: a worker failed, died or stands still. The gang cannot be used again."""
 
-    def __init__(self, outcome: str, reason: str, traceback: str | None = None) -> None:
-        super().__init__(reason)
-        self.outcome = {"outcome": outcome, "reason": reason, "traceback": traceback}
-
-
-class Worker:
-    """One process of a trial. It keeps its imports, and nothing else, from trial to trial."""
-
-    def __init__(self) -> None:
-        self._training: Generator[Any, None, Any] | None = None
-        # The heavy imports, once, while the gang starts. What they made lives as long as the
-        # worker: frozen, it is not searched by the garbage collections at the end of every trial.
-        import harness.training.backends.ddp
-        import harness.training.loop  # noqa: F401
-
-        gc.freeze()
-
-    def address(self) -> tuple[str, int]:
-        """Where the other workers reach this one, with a port that is free now."""
-        import socket
-
-        with socket.socket() as probe:
-            probe.bind(("", 0))
-            return ray.util.get_node_ip_address(), int(probe.getsockname()[1])
-
-    def start(self, spec: dict[str, Any], context: dict[str, Any]) -> None:
-        from harness.study.trial import TrialSpec
-        from harness.training.backends.protocol import WorkerContext
-        from harness.training.loop import train
-
-        self.stop()
-        self._training = train(TrialSpec.model_validate(spec), WorkerContext(**context))
-
-    def advance(self) -> Answer:
-        """The next report, the outcome, or the failure, as plain values."""
-        assert self._training is not None, "start() comes before advance()"
-        try:
-            return {"report": next(self._training).model_dump(mode="json")}
-        except StopIteration as end:
-            self._training = None
-            return {"outcome": end.value.model_dump(mode="json")}
-        except Exception as error:
-            self._training = None
-            return {"failure": _describe(error)}
-
-    def stop(self) -> None:
-        if self._training is not None:
-            self._training.close()
-            self._training = None
-
-
-RemoteWorker = ray.remote(Worker)
-
-
-def _describe(error: Exception) -> Answer:
-    import torch
-
-    out_of_memory = isinstance(error, torch.OutOfMemoryError | MemoryError) or (
-        # The CPU allocator raises a plain RuntimeError.
-        "can't allocate memory" in str(error)
-    )
-    return {
-        "outcome": "out_of_memory" if out_of_memory else "failed",
-        "reason": f"{type(error).__name__}: {error}",
-        "traceback": traceback.format_exc(limit=-8),
-    }
+    def __init__(self, failure: Failure, *, step: int, log_tails: dict[int, str]) -> None:
+        super().__init__(failure.cause)
+        self.failure, self.step, self.log_tails = failure, step, log_tails
 
 
 class Gang:
@@ -91,62 +29,122 @@ class Gang:
         self.workers = [
             RemoteWorker.options(num_cpus=cpus, num_gpus=gpus).remote() for _ in range(num_workers)
         ]
+        self.places: list[Answer] = []
+        self.heard: dict[int, Heard] = {}
+        self._asked: dict[int, Any] = {}
+        self._ahead: list[Any] | None = None
 
-    def start(self, spec: dict[str, Any], dataset_path: str) -> None:
-        """Begins a trial; what the workers did before is stopped."""
-        address, port = self._get([self.workers[0].address.remote()])[0]
-        self._get(
+    def start(self, trial: Answer) -> Answer:
+        """Begins a trial, and its first stretch; what the workers did before is stopped.
+
+        Returns:
+            `places` of the workers, the hash of their code, and `resumed_step`.
+
+        Raises:
+            GangFailure: a worker failed or died.
+        """
+        num_workers, cpus, gpus = self.shape
+        self._ahead, self._asked, self.heard = None, {}, {}
+        self.timeout_s: float = trial["heartbeat_timeout_s"]
+        if not self.places:
+            self.places = self._all([worker.place.remote(gpus) for worker in self.workers])
+        (lead,) = self._all([self.workers[0].lead.remote(trial)])
+        context = {
+            "dataset_path": trial["dataset_path"],
+            "num_workers": num_workers,
+            "cpus": cpus,
+            "gpus": gpus,
+            "master_address": self.places[0]["address"],
+            "master_port": lead.pop("port"),
+            "resume_from": lead.pop("resume_from"),
+            **trial["context"],
+        }
+        self._all(
             [
-                worker.start.remote(
-                    spec,
-                    {
-                        "dataset_path": dataset_path,
-                        "rank": rank,
-                        "num_workers": len(self.workers),
-                        "master_address": address,
-                        "master_port": port,
-                    },
-                )
+                worker.start.remote(trial["spec"], {**context, "rank": rank})
                 for rank, worker in enumerate(self.workers)
             ]
         )
+        self._ahead = self._step()
+        now = time.monotonic()
+        self.heard = {rank: Heard(now) for rank in range(num_workers)}
+        return {**lead, "places": [{**p, "rank": r} for r, p in enumerate(self.places)]}
+
+    def _step(self) -> list[Any]:
+        return [worker.advance.remote() for worker in self.workers]
 
     def advance(self) -> Answer:
         """Worker 0's next report or outcome, once every worker has reached it.
 
         Raises:
-            GangFailure: as soon as one worker fails, also while others wait for it.
+            GangFailure: as soon as one worker fails or dies, also while others wait for it, or when
+                all stand still.
         """
-        answers: list[Answer] = self._get([worker.advance.remote() for worker in self.workers])
+        references, self._ahead = self._ahead or self._step(), None
+        answers: list[Answer] = self._all(references)
         return answers[0]
 
     def kill(self) -> None:
         for worker in self.workers:
             ray.kill(worker)
 
-    def _get(self, references: list[Any]) -> list[Any]:
+    @property
+    def step(self) -> int:
+        """The last one that a worker is known to have done."""
+        return max((heard.step for heard in self.heard.values()), default=0)
+
+    def _all(self, references: list[Any]) -> list[Any]:
         """All answers in order; the first failure ends the wait for the others."""
         pending, order = list(references), {ref: i for i, ref in enumerate(references)}
         answers: list[Any] = [None] * len(references)
         while pending:
-            ready, pending = ray.wait(pending, num_returns=1)
-            index = order[ready[0]]
-            try:
-                answer = ray.get(ready[0])
-            except ray.exceptions.RayError as error:
-                cause = str(error).strip().splitlines()[0]
-                raise GangFailure(
-                    "out_of_memory"
-                    if isinstance(error, ray.exceptions.OutOfMemoryError)
-                    else "failed",
-                    f"worker {index} died: {cause}",
-                ) from None
-            if isinstance(answer, dict) and "failure" in answer:
-                failure = answer["failure"]
-                raise GangFailure(
-                    failure["outcome"],
-                    f"worker {index}: {failure['reason']}",
-                    failure["traceback"],
-                )
-            answers[index] = answer
+            ready, pending = ray.wait(pending, num_returns=1, timeout=LOOK_EVERY_S)
+            for reference in ready:
+                answers[order[reference]] = self._answer(order[reference], reference)
+            if not ready:
+                self._listen()
         return answers
+
+    def _answer(self, rank: int, reference: Any) -> Any:
+        try:
+            answer = ray.get(reference)
+        except ray.exceptions.RayTaskError as error:
+            told = describe(error.cause)
+            cause = f"worker {rank}: {told['cause']}"
+            raise self._failed(Failure(rank=rank, **{**told, "cause": cause})) from None
+        except ray.exceptions.RayError as error:
+            raise self._failed(None, error) from None
+        if isinstance(answer, dict) and "failure" in answer:
+            told = answer["failure"]
+            cause = f"worker {rank}: {told['cause']}"
+            raise self._failed(Failure(rank=rank, **{**told, "cause": cause}))
+        return answer
+
+    def _listen(self) -> None:
+        """Takes the heartbeats that have come and asks for new ones."""
+        for rank in self.heard:
+            if rank not in self._asked:
+                self._asked[rank] = self.workers[rank].beat.remote()
+        references = list(self._asked.values())
+        if not references:
+            return
+        ready, _ = ray.wait(references, num_returns=len(references), timeout=0.5)
+        for rank, reference in list(self._asked.items()):
+            if reference in ready:
+                del self._asked[rank]
+                self.heard[rank] = Heard(time.monotonic(), self._answer(rank, reference))
+        stall = find_stall(self.heard, time.monotonic(), timeout_s=self.timeout_s)
+        if stall is not None:
+            raise self._failed(failure("hung", stall.cause, stall.rank))
+
+    def _failed(self, heard: Failure | None, error: Exception | None = None) -> GangFailure:
+        """Asks every member what happened."""
+        workers = dict(enumerate(self.workers))
+        places = dict(enumerate(self.places))
+        if len(places) < len(workers):  # a worker died before it could say where it is
+            cause = f"a worker could not start: {str(error).strip().splitlines()[0]}"
+            found, tails = heard or failure("worker_died", cause, 0), {}
+        else:
+            found = diagnose(heard, workers=workers, places=places)
+            tails = log_tails(workers, places)
+        return GangFailure(found, step=self.step, log_tails=tails)

@@ -6,7 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.study.trial import TrialSpec
+from harness.runs.attempts import AttemptBegan, endings_by
+from harness.runs.folder import StudyFolder
+from harness.study.code_version import code_sha256, code_version
+from harness.study.settings import CheckpointSettings, ResourcesConfig
+from harness.study.trial import PLACEMENT, TrialSpec
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -14,27 +18,49 @@ class Job:
     """A spec with what a person calls it and the variants that it stands for.
 
     `comparable` is whether its final loss may stand beside those of the other variants: at another
-    length it may not.
+    length it may not. `planned_key` is the trial's key in a plan of an older version.
     """
 
     spec: TrialSpec
     variants: tuple[str, ...]
     detail: str
     comparable: bool = True
+    planned_key: str | None = None
 
     @property
     def key(self) -> str:
-        return self.spec.key
+        return self.planned_key or self.spec.key
 
     @property
     def name(self) -> str:
         return f"{' = '.join(self.variants)} {self.detail}"
 
-    def config(self, dataset_path: Path) -> dict[str, Any]:
+
+@dataclass(frozen=True, kw_only=True)
+class Launch:
+    """What all trials of a run have in common: where they are trained, read from and written to."""
+
+    folder: StudyFolder
+    dataset_path: Path
+    resources: ResourcesConfig
+    checkpoints: CheckpointSettings
+
+    def config(self, job: Job) -> dict[str, Any]:
         """Plain values: the actor that holds a gang does without torch, so without our types."""
+        events = self.folder.trial(job.key).attempts()
+        numbers = [event.attempt for event in events if isinstance(event, AttemptBegan)]
+        earlier = endings_by(code_sha256(), events)
+        context = self.checkpoints.for_workers(self.folder.trial(job.key).checkpoints_path)
         return {
-            "key": self.key,
-            "variant": self.variants[0],
-            "spec": self.spec.model_dump(mode="json"),
-            "dataset_path": str(dataset_path),
+            "key": job.key,
+            "variant": job.variants[0],
+            "spec": job.spec.model_dump(mode="json"),
+            "dataset_path": str(self.dataset_path),
+            "resources": {name: getattr(self.resources, name) for name in PLACEMENT},
+            "context": context,
+            "heartbeat_timeout_s": self.resources.heartbeat_timeout_s,
+            "attempt": max(numbers, default=0) + 1,
+            "earlier": [ended.model_dump(mode="json") for ended in earlier],
+            "code_sha256": code_sha256(),
+            "code_version": code_version(),
         }

@@ -38,7 +38,7 @@ def summarise_plan(
     Raises:
         UserError: `sigma` is not positive or contradicts the study file.
     """
-    specs = expand(study, plan.data_sha256)
+    specs = expand(study, plan.data_sha256, key_of=plan.key_of)
     settings, seeds = study.analysis, study.seeds.confirmation
     sigma, source = _sigma(study, plan, folder, sigma)
     rule = _rule(study, sigma)

@@ -6,7 +6,6 @@ The JSON is documented field by field in docs/reference/compare-json.md and vers
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from harness.analysis.stats.effects import EffectSizes
 from harness.analysis.stats.equivalence import EquivalenceTest
 from harness.analysis.stats.intervals import Interval
 from harness.analysis.stats.verdict import Verdict
+from harness.runs.reading import exists, read_values, validated
 from harness.study.settings import AnalysisSettings
 
 SCHEMA_VERSION = 2
@@ -185,14 +185,19 @@ def plain(value: Any) -> Any:
     return value
 
 
+REBUILD = "delete it: `optbench report STUDY` makes it again"
 _ANALYSIS: TypeAdapter[Analysis] = TypeAdapter(Analysis)
 
 
 def read_analysis(path: Path) -> Analysis | None:
-    """The analysis in analysis.json; None if there is none, or one of another version."""
-    if not path.exists():
+    """The analysis in analysis.json; None if there is none, or one of another version.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    if not exists(path):
         return None
-    values = json.loads(path.read_text(encoding="utf-8"))
+    values = read_values(path, REBUILD)
     if values.get("schema_version") != SCHEMA_VERSION:
         return None
-    return _ANALYSIS.validate_python(values)
+    return validated(_ANALYSIS, values, path, REBUILD)

@@ -78,8 +78,11 @@ class TokenDataset:
             TOKENIZER_FILE: self.manifest.tokenizer_sha256,
         }
         for name, sha256 in expected.items():
-            with open(self.path / name, "rb") as file:
-                found = hashlib.file_digest(file, "sha256").hexdigest()
+            try:
+                with open(self.path / name, "rb") as file:
+                    found = hashlib.file_digest(file, "sha256").hexdigest()
+            except OSError as error:
+                raise _damaged(self.path, f"{name} cannot be read: {error.strerror}") from None
             if found != sha256:
                 raise _damaged(self.path, f"{name} has SHA-256 {found}, its manifest says {sha256}")
 
@@ -92,12 +95,14 @@ def open_dataset(path: Path | str) -> TokenDataset:
     path = Path(path)
     try:
         manifest = DataManifest.model_validate_json((path / MANIFEST_FILE).read_bytes())
-    except OSError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise UserError(
             f"{path} is no data folder ({error.strerror}): build one with `optbench data STUDY`"
-        ) from error
-    except ValidationError as error:
-        raise _damaged(path, f"{MANIFEST_FILE} is of another version or broken") from error
+        ) from None
+    except OSError as error:
+        raise _damaged(path, f"{MANIFEST_FILE} cannot be read: {error.strerror}") from None
+    except ValidationError:
+        raise _damaged(path, f"{MANIFEST_FILE} is of another version or broken") from None
     return TokenDataset(
         path=path,
         manifest=manifest,
@@ -110,13 +115,18 @@ def _open_windows(
     file: Path, manifest: DataManifest, split: SplitManifest
 ) -> NDArray[np.unsignedinteger]:
     expected_bytes = split.tokens * np.dtype(manifest.dtype).itemsize
-    found_bytes = file.stat().st_size if file.exists() else 0
+    found_bytes = file.stat().st_size if file.is_file() else 0
+    if split.windows != split.tokens // (manifest.sequence_length + 1):
+        raise _damaged(file.parent, f"the windows of {file.name} in {MANIFEST_FILE} do not add up")
     if found_bytes != expected_bytes:
         raise _damaged(
             file.parent, f"{file.name} has {found_bytes} bytes, its manifest says {expected_bytes}"
         )
     shape = (split.windows, manifest.sequence_length + 1)
-    return np.memmap(file, dtype=manifest.dtype, mode="r", shape=shape)
+    try:
+        return np.memmap(file, dtype=manifest.dtype, mode="r", shape=shape)
+    except OSError as error:
+        raise _damaged(file.parent, f"{file.name} cannot be read: {error.strerror}") from None
 
 
 def _take(windows: NDArray[np.unsignedinteger], indices: ArrayLike) -> Windows:

@@ -6,6 +6,7 @@ and one when it is over. A line that says how it ended is missing where the driv
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 from pydantic import Field, TypeAdapter
@@ -82,3 +83,28 @@ AttemptEvent = AttemptBegan | AttemptEnded
 ATTEMPT_EVENT: TypeAdapter[AttemptEvent] = TypeAdapter(
     Annotated[AttemptBegan | AttemptEnded, Field(discriminator="event")]
 )
+
+
+def repeats(ended: Sequence[AttemptEnded]) -> bool:
+    """Whether the last attempt failed as an earlier one did, by the code or for want of memory.
+
+    Then it is the training that failed, and not the machine: one kill for memory may have been
+    another program's fault, one exception a flipped bit.
+
+    Args:
+        ended: attempts of one trial by the same code, in order.
+    """
+    *earlier, last = ended
+    if last.end == "out_of_memory":
+        return any(attempt.end == "out_of_memory" for attempt in earlier)
+    return last.end == "error" and any(
+        attempt.end == "error" and attempt.signature == last.signature for attempt in earlier
+    )
+
+
+def endings_by(code_sha256: str, events: Sequence[AttemptEvent]) -> list[AttemptEnded]:
+    """How the attempts of this code ended, in order."""
+    own = {
+        e.attempt for e in events if isinstance(e, AttemptBegan) and e.code_sha256 == code_sha256
+    }
+    return [e for e in events if isinstance(e, AttemptEnded) and e.attempt in own]

@@ -7,11 +7,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from harness.errors import UserError
-from harness.runs.files import read_json, write_json, write_text
+from harness.runs.files import write_json, write_text
 from harness.runs.folder import Amendment, StudyFolder
+from harness.runs.reading import RESTORE, damaged, exists, read_values, validated
 from harness.runs.search_log import SearchLog, Suggested, chosen_points
 from harness.study.plan import (
     Plan,
@@ -21,7 +22,10 @@ from harness.study.plan import (
     measuring_trials,
     with_chosen,
 )
-from harness.study.study_file import frozen_study
+from harness.study.study_file import Study, frozen_study
+from harness.study.validation_messages import describe
+
+_PLAN = TypeAdapter(Plan)
 
 
 def freeze(folder: StudyFolder, plan: Plan, *, source: Path, amend: str | None = None) -> None:
@@ -33,7 +37,7 @@ def freeze(folder: StudyFolder, plan: Plan, *, source: Path, amend: str | None =
     Raises:
         UserError: the folder holds results of a different plan; nothing is overwritten.
     """
-    if folder.plan_path.exists():
+    if exists(folder.plan_path):
         frozen = load_plan(folder)
         today = _written_today(frozen)
         if plan.sha256 in (frozen.sha256, today.sha256):
@@ -62,7 +66,7 @@ def freeze(folder: StudyFolder, plan: Plan, *, source: Path, amend: str | None =
 
 
 def _hashed(plan: Plan) -> dict[str, Any]:
-    return plan.model_dump(exclude={"resolution"})
+    return plan.fixed()
 
 
 def _written_today(frozen: Plan) -> Plan:
@@ -73,24 +77,26 @@ def _written_today(frozen: Plan) -> Plan:
     """
     try:
         study = frozen_study(frozen.study)
-        today = make_plan(study, frozen.data_sha256, resolution=frozen.resolution)
+        data, resolution, version = frozen.data_sha256, frozen.resolution, frozen.plan_version
+        alike = make_plan(study, data, resolution=resolution, version=version)
+        today = make_plan(study, data, resolution=resolution)
     except ValidationError:
         return frozen
     found_later = bool(frozen.study.get("tuning"))
-    return today if found_later or today.trials == frozen.trials else frozen
+    return today if found_later or alike.trials == frozen.trials else frozen
 
 
 def load_plan(folder: StudyFolder) -> Plan:
     """Reads plan.json, checks it against its own hash, and adds the trials that a search found.
 
     Raises:
-        UserError: no plan there, or one that was edited by hand.
+        UserError: no plan there, or one that is damaged or was edited by hand.
     """
-    if not folder.plan_path.exists():
+    if not exists(folder.plan_path):
         raise UserError(f"no study in {folder.path}: run `optbench run STUDY` first")
-    values = read_json(folder.plan_path)
+    values = read_values(folder.plan_path, RESTORE)
     stated = values.pop("plan_sha256", None)
-    plan = Plan.model_validate(values)
+    plan = validated(_PLAN, values, folder.plan_path, RESTORE)
     if plan.sha256 != stated:
         raise UserError(
             f"{folder.plan_path} was changed after it was written (its hash does not agree): "
@@ -101,6 +107,22 @@ def load_plan(folder: StudyFolder) -> Plan:
     return plan
 
 
+def frozen_settings(folder: StudyFolder, plan: Plan) -> Study:
+    """The settings of the folder's plan, validated.
+
+    Raises:
+        UserError: this version of the code cannot read them.
+    """
+    try:
+        return frozen_study(plan.study)
+    except ValidationError as error:
+        mistake = describe(error, Study)[0]
+        advice = "read the study with the version that wrote it, or start it in a new folder"
+        raise damaged(
+            folder.plan_path, f"this version cannot read it ({mistake})", advice
+        ) from None
+
+
 def _found_by_search(plan: Plan, folder: StudyFolder) -> Iterator[PlannedTrial]:
     """The rows that only the search could know: its trials and, once it is over, those chosen."""
     events = SearchLog(folder.path).events()
@@ -108,6 +130,8 @@ def _found_by_search(plan: Plan, folder: StudyFolder) -> Iterator[PlannedTrial]:
         if isinstance(event, Suggested):
             for seed, key in event.keys.items():
                 yield PlannedTrial(variant=event.variant, phase="tuning", seed=seed, key=key)
-    study, chosen = frozen_study(plan.study), chosen_points(events)
+    study, chosen = frozen_settings(folder, plan), chosen_points(events)
     if chosen.keys() == {variant.name for variant in study.variants}:
-        yield from measuring_trials(with_chosen(study, chosen), plan.data_sha256)
+        yield from measuring_trials(
+            with_chosen(study, chosen), plan.data_sha256, key_of=plan.key_of
+        )

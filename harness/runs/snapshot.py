@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
 
-from harness.runs.files import read_json
 from harness.runs.folder import Amendment, StudyFolder
-from harness.runs.plan_file import load_plan
+from harness.runs.plan_file import frozen_settings, load_plan
+from harness.runs.reading import MADE_AGAIN, exists, read_values
 from harness.runs.search_log import Event, SearchLog, Suggested
 from harness.study.plan import Phase, Plan, PlannedTrial
-from harness.study.study_file import Study, VariantConfig, find_variant, frozen_study
+from harness.study.study_file import Study, VariantConfig, find_variant
 from harness.study.trial import TrialSpec
 from harness.training.records import Outcome, OutcomeWord, Report
 
@@ -188,13 +188,13 @@ def load_snapshot(folder: StudyFolder) -> StudySnapshot:
     """Reads the folder.
 
     Raises:
-        UserError: no plan there, or one that was changed by hand.
+        UserError: no plan there, one that was changed by hand, or a file that is damaged.
     """
     plan = load_plan(folder)
     return StudySnapshot(
         folder=folder,
         plan=plan,
-        settings=frozen_study(plan.study),
+        settings=frozen_settings(folder, plan),
         trials=tuple(_load_trial(folder, planned) for planned in plan.trials),
         search_events=tuple(SearchLog(folder.path).events()),
         amendments=tuple(folder.amendments()),
@@ -205,14 +205,12 @@ def load_snapshot(folder: StudyFolder) -> StudySnapshot:
 
 def _load_trial(folder: StudyFolder, planned: PlannedTrial) -> TrialSnapshot:
     trial = folder.trial(planned.key)
+    reports, outcome = trial.results()
     return TrialSnapshot(
-        planned=planned,
-        spec=trial.spec(),
-        reports=tuple(trial.reports()),
-        outcome=trial.outcome(),
+        planned=planned, spec=trial.spec(), reports=tuple(reports), outcome=outcome
     )
 
 
 def _optional_json(folder: StudyFolder, name: str) -> dict[str, Any] | None:
     path = folder.path / name
-    return read_json(path) if path.exists() else None
+    return read_values(path, MADE_AGAIN) if exists(path) else None

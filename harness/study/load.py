@@ -31,7 +31,7 @@ def load_study(path: Path, overrides: Sequence[str] = ()) -> Study:
         raise UserError(f"{path} is not UTF-8 text: give the path of a TOML file") from None
     try:
         values = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is not valid TOML: {error}") from None
     for override in overrides:
         _override(values, override)

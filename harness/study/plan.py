@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal
 
 from pydantic import Field
 
-from harness.study.record import Record
+from harness.study.record import Record, TrialKey
 from harness.study.resolution import Resolution
 from harness.study.search_space import Point
 from harness.study.study_file import Study
-from harness.study.trial import TrialSpec, at_length, canonical_sha256, trial_spec
+from harness.study.trial import PLACEMENT, TrialSpec, at_length, canonical_sha256, trial_spec
 
-PLAN_VERSION = 1
+PLAN_VERSION = 2
+"""1: what a trial occupies was part of its key and of the plan's hash."""
+
+WHERE_IT_RUNS = ("resources", "checkpoints")
+"""Sections of a study file that may change at any time: they decide no number."""
 
 Phase = Literal["tuning", "confirmation", "horizon"]
 
@@ -28,7 +32,7 @@ class PlannedTrial(Record):
     variant: str
     phase: Phase
     seed: int
-    key: str
+    key: TrialKey
     steps: int | None = Field(default=None, exclude_if=lambda steps: steps is None)
 
     @property
@@ -58,8 +62,27 @@ class Plan(Record):
         So is the resolution: the dtype itself stands in the study, and a study file that names it
         has the same plan.
         """
-        left_out = {"resolution"} | ({"trials"} if self.study.get("tuning") else set())
-        return canonical_sha256(self.model_dump(mode="json", exclude=left_out))
+        return canonical_sha256(self.fixed(found_later={"trials"}))
+
+    def fixed(self, *, found_later: set[str] | None = None) -> dict[str, Any]:
+        """What may not change without an amendment, as plain values.
+
+        Args:
+            found_later: fields to leave out of the plan of a study that searches.
+        """
+        searches = self.study.get("tuning") and found_later
+        left_out = {"resolution"} | (found_later or set() if searches else set())
+        values = self.model_dump(mode="json", exclude=left_out)
+        if self.plan_version > 1:
+            values["study"] = {k: v for k, v in self.study.items() if k not in WHERE_IT_RUNS}
+        return values
+
+    def key_of(self, spec: TrialSpec) -> str:
+        """The key of a trial in this plan."""
+        if self.plan_version > 1:
+            return spec.key
+        occupied = {name: self.study["resources"][name] for name in PLACEMENT}
+        return canonical_sha256({**spec.model_dump(mode="json"), **occupied})[:16]
 
     @property
     def distinct_keys(self) -> list[str]:
@@ -85,45 +108,68 @@ class Plan(Record):
         return [tuple(names) for names in groups.values() if len(names) > 1]
 
 
-def expand(study: Study, data_sha256: str) -> dict[str, TrialSpec]:
+KeyOf = Callable[[TrialSpec], str]
+
+
+def _key(spec: TrialSpec) -> str:
+    return spec.key
+
+
+def expand(study: Study, data_sha256: str, *, key_of: KeyOf = _key) -> dict[str, TrialSpec]:
     """Every distinct training run of the study, by its key, in the order of training.
 
     Seeds come first: after each seed every variant has been trained on it, and the baseline at
     every length, so an interrupted study holds whole pairs and whole laws.
     """
-    return {trial.key: spec for trial, spec in _measuring(study, data_sha256)}
+    return {trial.key: spec for trial, spec in _measuring(study, data_sha256, key_of)}
 
 
-def make_plan(study: Study, data_sha256: str, *, resolution: Resolution | None = None) -> Plan:
+def make_plan(
+    study: Study,
+    data_sha256: str,
+    *,
+    resolution: Resolution | None = None,
+    version: int = PLAN_VERSION,
+) -> Plan:
     """The plan of a study; with [tuning] its trials are known only as the search goes on.
 
     Args:
         resolution: what the study's `auto` was resolved to, if it said so anywhere.
+        version: of the plan; an older one for a folder that began with it.
     """
-    trials = () if study.tuning else tuple(measuring_trials(study, data_sha256))
-    return Plan(
+    plan = Plan(
+        plan_version=version,
         study=study.model_dump(mode="json"),
         data_sha256=data_sha256,
-        trials=trials,
+        trials=(),
         resolution=resolution,
     )
+    if study.tuning:
+        return plan
+    trials = measuring_trials(study, data_sha256, key_of=plan.key_of)
+    return plan.model_copy(update={"trials": tuple(trials)})
 
 
-def measuring_trials(study: Study, data_sha256: str) -> Iterator[PlannedTrial]:
+def measuring_trials(
+    study: Study, data_sha256: str, *, key_of: KeyOf = _key
+) -> Iterator[PlannedTrial]:
     """The rows that measure, of the confirmation and of the horizons, in the order of training."""
-    return (trial for trial, _ in _measuring(study, data_sha256))
+    return (trial for trial, _ in _measuring(study, data_sha256, key_of))
 
 
-def _measuring(study: Study, data_sha256: str) -> Iterator[tuple[PlannedTrial, TrialSpec]]:
+def _measuring(
+    study: Study, data_sha256: str, key_of: KeyOf
+) -> Iterator[tuple[PlannedTrial, TrialSpec]]:
     for seed in study.seeds.confirmation:
         specs = {v.name: trial_spec(study, v, seed, data_sha256) for v in study.variants}
         for name, spec in specs.items():
-            yield PlannedTrial(variant=name, phase="confirmation", seed=seed, key=spec.key), spec
+            key = key_of(spec)
+            yield PlannedTrial(variant=name, phase="confirmation", seed=seed, key=key), spec
         baseline = study.analysis.baseline
         for steps in study.analysis.horizons:
             spec = at_length(specs[baseline], steps)
             row = PlannedTrial(
-                variant=baseline, phase="horizon", seed=seed, key=spec.key, steps=steps
+                variant=baseline, phase="horizon", seed=seed, key=key_of(spec), steps=steps
             )
             yield row, spec
 

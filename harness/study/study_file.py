@@ -20,6 +20,7 @@ from harness.study.record import Record
 from harness.study.search_space import Choice, Dimension, Grid, Point, Space
 from harness.study.settings import (
     AnalysisSettings,
+    CheckpointSettings,
     ResourcesConfig,
     SeedsConfig,
     TrainingConfig,
@@ -106,6 +107,10 @@ class Study(Record):
     model: AnyModel = Field(description="`size` names a size; other keys override it")
     training: TrainingConfig
     resources: ResourcesConfig = Field(default_factory=ResourcesConfig)
+    checkpoints: CheckpointSettings = Field(
+        default_factory=CheckpointSettings,
+        exclude_if=lambda value: value == CheckpointSettings(),  # frozen plans know no such section
+    )
     seeds: SeedsConfig = Field(default_factory=SeedsConfig)
     variants: tuple[VariantConfig, ...] = Field(min_length=1)
     tuning: TuningSettings | None = Field(

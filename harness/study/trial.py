@@ -6,7 +6,7 @@ import hashlib
 import json
 from typing import Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, model_validator
 
 from harness.data import DataConfig
 from harness.study.record import Record
@@ -16,12 +16,16 @@ from harness.study.study_file import AnyOptimizer, Study, VariantConfig
 from models import AnyModel
 from optimizers import LearningRateSchedule
 
+PLACEMENT = ("workers", "cpus_per_worker", "gpus_per_worker")
+"""What a trial occupies. Plans of version 1 counted it as part of what a trial is."""
+
 
 class TrialSpec(Record):
     """All that decides the result of one training run, and nothing else.
 
     The variant's name and the phase are not part of it: two variants with the same settings are
-    the same trial and are trained once.
+    the same trial and are trained once. Neither are the workers and their cores: more of them sum
+    in another order, and each attempt records how many there were.
     """
 
     data: DataConfig
@@ -30,10 +34,15 @@ class TrialSpec(Record):
     optimizer: AnyOptimizer
     schedule: LearningRateSchedule
     training: TrainingConfig
-    workers: int
-    cpus_per_worker: int
-    gpus_per_worker: int
     seed: int
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_placement(cls, values: Any) -> Any:
+        """A spec.json of an older version names it."""
+        if not isinstance(values, dict):
+            return values
+        return {key: value for key, value in values.items() if key not in PLACEMENT}
 
     @property
     def key(self) -> str:
@@ -60,9 +69,6 @@ def trial_spec(study: Study, variant: VariantConfig, seed: int, data_sha256: str
         optimizer=variant.optimizer,
         schedule=variant.schedule or study.training.schedule,
         training=study.training,
-        workers=study.resources.workers,
-        cpus_per_worker=study.resources.cpus_per_worker,
-        gpus_per_worker=study.resources.gpus_per_worker,
         seed=seed,
     )
 

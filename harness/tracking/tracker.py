@@ -16,10 +16,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
+from pydantic import Field, TypeAdapter
 
 from harness.analysis.study_results import StudyResults, load_results
-from harness.runs.files import read_json, write_json
+from harness.runs.files import write_json
 from harness.runs.folder import StudyFolder
+from harness.runs.reading import exists, read_record
+from harness.study.record import Record
 from harness.tracking.address import without_password
 from harness.tracking.run_records import STUDY_ROLE, RunRecord, note, records
 from harness.tracking.ui_views import addresses, view_tags
@@ -43,6 +46,15 @@ EXPERIMENT_KIND = "custom_model_development"
 """Without this tag the UI takes some experiments for collections of traces."""
 
 NOTE = "mlflow.note.content"
+
+
+class _Identity(Record):
+    """tracking.json."""
+
+    study_id: str = Field(pattern="^[0-9a-f]{32}$")
+
+
+_IDENTITY = TypeAdapter(_Identity)
 
 
 class TrackingUnavailable(Exception):
@@ -146,9 +158,9 @@ class Tracker:
     def _study_id(self) -> str:
         """Tells this folder's runs from those of another folder with the same study."""
         path = self.folder.path / "tracking.json"
-        if not path.exists():
+        if not exists(path):
             write_json(path, {"study_id": uuid.uuid4().hex})
-        return str(read_json(path)["study_id"])
+        return read_record(path, _IDENTITY, "delete it: MLflow then gets new runs").study_id
 
 
 def _describe(client: MlflowClient, experiment: Experiment, study: StudyResults) -> None:

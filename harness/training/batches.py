@@ -74,6 +74,10 @@ class BatchFeed:
         self._steps.append(step)
         return batches
 
+    def planned(self, step: int) -> list[MicroBatch]:
+        """A step's micro-batches, counted from 0, without handing them out."""
+        return self._make(step)
+
     def prefetch(self, step: int) -> None:
         """Make a step's micro-batches now; `take` will hand them out."""
         self._ahead = step, self._make(step)

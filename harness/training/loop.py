@@ -6,11 +6,11 @@ not asking again; `torchrun` or a test simply exhausts it.
 
 from __future__ import annotations
 
+import logging
 import math
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import asdict
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -18,13 +18,15 @@ from torch import Tensor
 from harness.data import BatchHasher, BatchSampler, TokenDataset, open_dataset
 from harness.study.code_version import code_sha256, code_version
 from harness.study.trial import TrialSpec
-from harness.training import checkpoint
 from harness.training.arithmetic import arithmetic_of
 from harness.training.backends.opening import open_backend
 from harness.training.backends.protocol import Backend, WorkerContext
 from harness.training.batches import BatchFeed
 from harness.training.blocks import set_up_blocks
-from harness.training.checkpoint import Checkpoint
+from harness.training.checkpoint.manifest import Manifest, Part, Times
+from harness.training.checkpoint.resume import Checkpoint, can_be_saved, prepare
+from harness.training.checkpoint.saving import Keeper, SaveFailed, labelled_ranges, save
+from harness.training.checkpoint.storage import Folder, open_folder
 from harness.training.expert_movement import ExpertMeter
 from harness.training.metrics import (
     StepClock,
@@ -38,12 +40,16 @@ from harness.training.records import Outcome, OutcomeWord, Report
 from models import build_model, initialize, parameters_sha256
 from optimizers import build_optimizer, learning_rate_factor, routes
 
+logger = logging.getLogger(__name__)
+
 
 def train(spec: TrialSpec, context: WorkerContext) -> Generator[Report, None, Outcome]:
     """Trains one trial on this worker, from the start or from the context's checkpoint.
 
-    Every worker of the gang yields the same losses at the same steps. The first report is the
-    evaluation before any step of this call; at step 0 it is equal for all variants of a seed.
+    Every worker of the gang yields the same losses at the same steps. The first report is that of
+    step 0, equal for all variants of a seed, or the one after which the checkpoint was taken, as it
+    was. What follows is what an undisturbed run yields, to the last bit where the workers and the
+    backend are those that saved it, times excepted.
 
     Returns:
         the outcome: `completed`, `stopped` at the step that the context names, or `diverged` at the
@@ -55,23 +61,28 @@ def train(spec: TrialSpec, context: WorkerContext) -> Generator[Report, None, Ou
         BatchError: other windows were fed than the seed and the data name.
     """
     started = time.perf_counter()
-    resumed = checkpoint.prepare(spec, context)
+    resumed = prepare(spec, context)
     done = 0 if resumed is None else resumed.step
     last = context.stop_at_step or spec.training.steps
     dataset = open_dataset(context.dataset_path)
+    context.pulse.beat("setting up", step=done)
     with open_backend(spec, context) as backend:
-        run = TrialRun(spec, backend, dataset, started, resumed)
-        yield run.report(done)
+        run = TrialRun(spec, context, backend, dataset, started, resumed)
+        keeper = Keeper(context, step=done, saves=can_be_saved(spec))
+        yield run.report(done) if run.last_report is None else run.last_report
         run.first_step(done + 1)
         for step in range(done + 1, last + 1):
             if step > done + 1:
+                context.pulse.beat("training", step=step)
                 run.train_step(step)
-            if step % spec.training.evaluation_every == 0 or step == last:
+            if run.reports_at(step) or step == last:
                 yield run.report(step)
                 if run.diverged_at_step is not None:
                     return run.outcome()
+                if step < last and keeper.is_due(step, backend):
+                    run.keep(keeper)
         if context.save_to is not None:
-            run.save(context.save_to)
+            run.save(open_folder(context.save_to), keep=None)
         return run.outcome()
 
 
@@ -81,14 +92,16 @@ class TrialRun:
     def __init__(
         self,
         spec: TrialSpec,
+        context: WorkerContext,
         backend: Backend,
         dataset: TokenDataset,
         started: float,
         resumed: Checkpoint | None,
     ) -> None:
         self.spec, self.backend, self.dataset, self.started = spec, backend, dataset, started
+        self.pulse = context.pulse
         reset_peak_memory(backend.device)
-        self.preflight = check_gang(backend, spec)
+        self.preflight = check_gang(backend, spec, context)
         # Now: until the trial ends somebody may have edited the files.
         self.code_version, self.code_sha256 = code_version(), code_sha256()
         torch.manual_seed(spec.seed)
@@ -102,7 +115,8 @@ class TrialRun:
         self.num_parameters = sum(parameter.numel() for _, parameter in named)
         self.routes = [asdict(route) for route in routes(spec.optimizer, named)]
         self.optimizer = backend.prepare(model, lambda ps: build_optimizer(spec.optimizer, ps))
-        self.preflight.update(check_wrapping(backend.inspect(), spec))
+        alone = context.num_workers == 1
+        self.preflight.update(check_wrapping(backend.inspect(), spec, alone=alone))
         check_groups([name for name, p in named if p.requires_grad], self.optimizer)
         self.model = model
         self.sampler = BatchSampler(
@@ -111,27 +125,42 @@ class TrialRun:
         accumulation = spec.training.accumulation_steps
         self.feed = BatchFeed(dataset, self.sampler, backend, accumulation_steps=accumulation)
         self.clock = StepClock(backend.device)
-        self.startup_time_s = 0.0
-        self.evaluation_time_s = 0.0
-        if resumed is not None:
-            self.optimizer.load_state_dict(resumed.optimizer)
-            self._set_learning_rates(resumed.step)
-            self.clock.train_time_s = resumed.description.train_time_s
-            self.evaluation_time_s = resumed.description.evaluation_time_s
+        # Of the attempts that led to the checkpoint; what was lost after it is not in them.
+        self.earlier = Times() if resumed is None else resumed.manifest.times
+        self.startup_time_s = self.earlier.startup
+        self.evaluation_time_s = self.earlier.evaluation
+        self.checkpoint_time_s = self.earlier.checkpoint
+        self.clock.train_time_s = self.earlier.train
         self.experts = ExpertMeter(
             self.optimizer, backend, experts_per_token=getattr(spec.model, "experts_per_token", 1)
         )
-        self.losses: list[Tensor] = []  # of the steps since the last report
+        self.losses: list[Tensor] = []  # of the steps since the last look, on this worker
+        self.train_losses: list[float] = []  # of the steps since the last report, over all workers
         self.gradient_norm: Tensor | None = None
         self.diverged_at_step: int | None = None
         self.last_report: Report | None = None
+        if resumed is not None:
+            self._resume(resumed)
+        self.skipped_steps = self.optimizer.skipped_steps
+
+    def _resume(self, resumed: Checkpoint) -> None:
+        """The weights are there already. What the trial began with stays what the outcome names."""
+        manifest = resumed.manifest
+        self.last_report, self.preflight = manifest.report, manifest.preflight
+        (batch, *_) = self.feed.planned(manifest.step)
+        self.backend.rehearse(batch.inputs_BT, batch.targets_BT)
+        resumed.restore_optimizer(self.optimizer, self.backend)
+        resumed.close()
 
     def first_step(self, step: int) -> None:
         """The first step here, watched by the preflight. Counts as start-up."""
+        self.pulse.beat("first step", step=step)
         watch = FirstStep(self.backend, self.model, self.optimizer)
         self.train_step(step)
-        self.preflight.update(watch.check(self.spec))
-        self.startup_time_s = now(self.backend.device) - self.started
+        found = watch.check(self.spec)
+        if self.last_report is None or self.last_report.step == 0:
+            self.preflight.update(found)
+        self.startup_time_s = self.earlier.startup + now(self.backend.device) - self.started
         self.clock.discard_interval()
 
     def train_step(self, step: int) -> None:
@@ -150,6 +179,14 @@ class TrialRun:
         self.gradient_norm = backend.update(clip_norm=training.clip_norm)
         self.losses.append(loss / len(micro_batches))
         self.clock.step_ends()
+        if self.optimizer.skipped_steps > self.skipped_steps:
+            # Some gradient of some worker was not finite, which all know: was it the loss?
+            self.skipped_steps = self.optimizer.skipped_steps
+            self._look_at_losses(step)
+
+    def reports_at(self, step: int) -> bool:
+        every = self.spec.training.evaluation_every
+        return step % every == 0 or self.diverged_at_step is not None
 
     def _set_learning_rates(self, step: int) -> None:
         schedule, steps = self.spec.schedule, self.spec.training.steps
@@ -160,14 +197,15 @@ class TrialRun:
     def report(self, step: int) -> Report:
         step_time_s = self.clock.end_interval()
         self.feed.check()
-        train_losses = self._global_losses()
-        self._look_for_divergence(train_losses, step)
+        self._look_at_losses(step)
+        train_losses, self.train_losses = self.train_losses, []
         training = self.spec.training
         begin = now(self.backend.device)
         evaluation = evaluate(
             self.backend,
             self.dataset,
             num_windows=training.evaluation_windows,
+            pulse=self.pulse,
         )
         self.evaluation_time_s += now(self.backend.device) - begin
         if not math.isfinite(evaluation.loss) and self.diverged_at_step is None:
@@ -187,6 +225,7 @@ class TrialRun:
             step_time_s=step_time_s,
             tokens_per_s=tokens_per_step / step_time_s if step_time_s else None,
             evaluation_time_s=self.evaluation_time_s,
+            checkpoint_time_s=self.checkpoint_time_s,
             startup_time_s=self.startup_time_s,
             peak_memory_bytes=peak_memory_bytes(self.backend.device),
             router_load=evaluation.router_load,
@@ -211,15 +250,13 @@ class TrialRun:
                 counters[f"{name}_per_element"] = counters[name] / (steps * elements)
         return counters
 
-    def _global_losses(self) -> list[float]:
-        """The loss of each step since the last report, averaged over the workers."""
+    def _look_at_losses(self, step: int) -> None:
+        """The losses of the steps until this one, averaged over the workers. A collective call."""
         if not self.losses:
-            return []
-        losses = self.backend.sum_over_workers(torch.stack(self.losses).double())
-        self.losses = []
-        return [loss / self.backend.num_workers for loss in losses.tolist()]
-
-    def _look_for_divergence(self, losses: list[float], step: int) -> None:
+            return
+        summed = self.backend.sum_over_workers(torch.stack(self.losses).double())
+        losses, self.losses = [x / self.backend.num_workers for x in summed.tolist()], []
+        self.train_losses += losses
         training = self.spec.training
         for at, loss in enumerate(losses, start=step - len(losses) + 1):
             too_high = (
@@ -230,17 +267,66 @@ class TrialRun:
             if self.diverged_at_step is None and (too_high or not math.isfinite(loss)):
                 self.diverged_at_step = at
 
-    def save(self, folder: Path) -> None:
-        assert self.last_report is not None, "a checkpoint comes after the last report"
-        checkpoint.save(
-            folder,
-            self.optimizer,
-            spec=self.spec,
+    def keep(self, keeper: Keeper) -> None:
+        """The checkpoint after the last report. One that fails costs a warning and no trial."""
+        assert self.last_report is not None, "a checkpoint comes after a report"
+        assert keeper.folder is not None, "is_due() said so"
+        before = self.checkpoint_time_s
+        try:
+            self.save(keeper.folder, keep=keeper.keep)
+        except SaveFailed as error:
+            logger.warning("no checkpoint of step %d: %s", self.last_report.step, error)
+        keeper.saved(self.last_report.step, took_s=self.checkpoint_time_s - before)
+
+    def save(self, folder: Folder, *, keep: int | None) -> None:
+        """The state after the last report. A collective call; see `checkpoint.saving.save`."""
+        assert self.last_report is not None, "a checkpoint comes after a report"
+        self.pulse.beat("saving")
+        begin, before = now(self.backend.device), self.checkpoint_time_s
+
+        def describe(counters: Sequence[dict[str, int]], parts: Sequence[Part]) -> Manifest:
+            self.checkpoint_time_s = before + now(self.backend.device) - begin
+            return self._manifest(counters, parts)
+
+        try:
+            save(
+                folder,
+                labelled_ranges(self.optimizer, rank=self.backend.rank),
+                step=self.last_report.step,
+                counters=self.optimizer.counters,
+                backend=self.backend,
+                describe=describe,
+                keep=keep,
+            )
+        finally:
+            self.checkpoint_time_s = before + now(self.backend.device) - begin
+
+    def _manifest(self, counters: Sequence[dict[str, int]], parts: Sequence[Part]) -> Manifest:
+        assert self.last_report is not None, "a checkpoint comes after a report"
+        return Manifest(
+            spec_key=self.spec.key,
+            spec=self.spec.model_dump(mode="json"),
+            code_version=self.code_version,
+            code_sha256=self.code_sha256,
+            device_type=self.backend.device.type,
+            backend=self.spec.training.backend,
             step=self.last_report.step,
-            train_time_s=self.clock.train_time_s,
-            evaluation_time_s=self.evaluation_time_s,
-            backend=self.backend,
+            report=self.last_report,
+            times=Times(
+                train=self.clock.train_time_s,
+                evaluation=self.evaluation_time_s,
+                startup=self.startup_time_s,
+                checkpoint=self.checkpoint_time_s,
+                wall=self._wall_time_s(),
+            ),
+            counters=tuple(counters),
+            updates=self.optimizer.updates,
+            preflight=self.preflight,
+            parts=tuple(parts),
         )
+
+    def _wall_time_s(self) -> float:
+        return self.earlier.wall + time.perf_counter() - self.started
 
     def outcome(self) -> Outcome:
         assert self.last_report is not None, "the outcome comes after the last report"
@@ -267,7 +353,7 @@ class TrialRun:
             num_parameters=self.num_parameters,
             routes=self.routes,
             preflight=self.preflight,
-            wall_time_s=time.perf_counter() - self.started,
+            wall_time_s=self._wall_time_s(),
         )
 
     def _hash_batches(self) -> str:

@@ -16,6 +16,7 @@ from torch import Tensor
 from harness.data import TokenDataset
 from harness.training.backends.protocol import Backend
 from harness.training.batches import to_tensors
+from harness.training.pulse import Pulse
 
 # Small enough for any model whose training micro-batch fits; a constant, so that the sums do not
 # depend on the number of workers.
@@ -35,7 +36,9 @@ class Evaluation:
         return sum(share == 0.0 for layer in self.router_load for share in layer)
 
 
-def evaluate(backend: Backend, dataset: TokenDataset, *, num_windows: int) -> Evaluation:
+def evaluate(
+    backend: Backend, dataset: TokenDataset, *, num_windows: int, pulse: Pulse
+) -> Evaluation:
     """Loss and accuracy over the first `num_windows` validation windows, shared by the workers.
 
     The chunks do not depend on the number of workers. Every worker runs the same number of chunks,
@@ -47,6 +50,7 @@ def evaluate(backend: Backend, dataset: TokenDataset, *, num_windows: int) -> Ev
     totals: Tensor | None = None
     shape = torch.Size([])
     for round_index in range(rounds):
+        pulse.beat("evaluating")
         index = round_index * backend.num_workers + backend.rank
         counts = index < len(chunks)
         inputs, targets = to_tensors(

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from harness.study.trial import TrialSpec
 from harness.training.backends.inspection import Inspection, dtype_names
-from harness.training.backends.protocol import Backend
+from harness.training.backends.protocol import Backend, WorkerContext
 from optimizers import DeepSpeedMuonSpec, Muon, NamedOptimizer
 from optimizers.plan import EVERYONE
 
@@ -24,30 +24,32 @@ class PreflightError(RuntimeError):
     """A trial would have measured something else than its spec says."""
 
 
-def check_gang(backend: Backend, spec: TrialSpec) -> dict[str, Any]:
+def check_gang(backend: Backend, spec: TrialSpec, context: WorkerContext) -> dict[str, Any]:
     """Every worker knows of all the others, through the library that the spec names.
 
     Raises:
-        PreflightError: the backend sees a different number of workers than the spec, or Accelerate
-            opened another kind of gang.
+        PreflightError: the backend sees a different number of workers than were started, or
+            Accelerate opened another kind of gang.
     """
     counted = int(backend.sum_over_workers(torch.ones(1, device=backend.device)).item())
-    if not backend.num_workers == counted == spec.workers:
+    if not backend.num_workers == counted == context.num_workers:
         raise PreflightError(
-            f"the spec asks for {spec.workers} workers, the backend believes in "
+            f"{context.num_workers} workers were started, the backend believes in "
             f"{backend.num_workers}, and an all-reduce counted {counted}"
         )
     found = backend.describe()
-    _require("Accelerate's distributed type", found["distributed_type"], _distributed_type(spec))
+    _require(
+        "Accelerate's distributed type", found["distributed_type"], _distributed_type(spec, context)
+    )
     return {**found, "workers_counted": counted}
 
 
-def _distributed_type(spec: TrialSpec) -> str:
+def _distributed_type(spec: TrialSpec, context: WorkerContext) -> str:
     if spec.training.backend == "deepspeed":
         return "DEEPSPEED"
-    if spec.workers == 1:
+    if context.num_workers == 1:
         return "NO"
-    return "MULTI_GPU" if spec.gpus_per_worker else "MULTI_CPU"
+    return "MULTI_GPU" if context.gpus else "MULTI_CPU"
 
 
 def check_groups(trainable: Sequence[str], optimizer: NamedOptimizer) -> None:
@@ -62,7 +64,7 @@ def check_groups(trainable: Sequence[str], optimizer: NamedOptimizer) -> None:
         raise PreflightError(f"parameters not in exactly one optimizer group: {wrong}")
 
 
-def check_wrapping(found: Inspection, spec: TrialSpec) -> dict[str, Any]:
+def check_wrapping(found: Inspection, spec: TrialSpec, *, alone: bool) -> dict[str, Any]:
     """The library holds the model as the spec says, in fp32, and sends gradients in fp32.
 
     Both precisions keep fp32 weights and gradients; `bf16` rounds the factors of a product only.
@@ -70,7 +72,7 @@ def check_wrapping(found: Inspection, spec: TrialSpec) -> dict[str, Any]:
     Raises:
         PreflightError: naming what differs.
     """
-    training, alone = spec.training, spec.workers == 1
+    training = spec.training
     with_zero = training.backend == "deepspeed"
     wrapper = "DeepSpeedEngine" if with_zero else WRAPPERS[training.backend]
     _require(

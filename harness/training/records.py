@@ -52,7 +52,13 @@ class Report(Record):
     )
     tokens_per_s: float | None = Field(description="tokens of a step / step_time_s")
     evaluation_time_s: float = Field(description="time in evaluations, from the start")
-    startup_time_s: float = Field(description="from the trial's start to the end of the first step")
+    checkpoint_time_s: float = Field(
+        default=0.0, description="time in checkpoints, from the start; 0 in reports of 0.1.0"
+    )
+    startup_time_s: float = Field(
+        description="from the trial's start to the end of the first step; of a trial that went on "
+        "from a checkpoint, that of all its attempts"
+    )
     peak_memory_bytes: int = Field(description="peak memory of worker 0 (GPU memory on a GPU)")
     router_load: list[list[float]] = Field(
         description="per MoE layer, the share of assignments of each expert, at this evaluation"
@@ -115,7 +121,11 @@ class Outcome(Record):
     preflight: dict[str, Any] = Field(
         default_factory=dict, description="what the checks at the start of the trial found"
     )
-    wall_time_s: float | None = Field(default=None, description="from the trial's start to its end")
+    wall_time_s: float | None = Field(
+        default=None,
+        description="from the trial's start to its end; with a resume, what led to the checkpoint "
+        "and the last attempt",
+    )
 
 
 def worst_outcome(outcomes: Sequence[Outcome | None]) -> OutcomeWord | None:

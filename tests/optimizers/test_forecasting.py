@@ -26,10 +26,13 @@ def test_the_work_is_shared_and_adds_up(storage: str) -> None:
     assert "chosen" in up.computation
 
 
-def test_reduced_gradients_cost_the_floor_of_data_parallelism() -> None:
+@pytest.mark.parametrize(("dtype", "bytes_back"), [("fp32", 4), ("bf16", 2)])
+def test_reduced_gradients_cost_the_floor_of_data_parallelism(dtype: str, bytes_back: int) -> None:
+    """There as fp32 gradients, back as updates in the dtype of Newton-Schulz."""
     for workers in (2, 4):
-        found = forecast(MuonSpec(lr=0.02), NAMED, workers=workers, reduces=True)
-        assert found.bytes_floor == pytest.approx(2 * 4 * MUON_ELEMENTS * (workers - 1) / workers)
+        found = forecast(MuonSpec(lr=0.02, ns_dtype=dtype), NAMED, workers=workers, reduces=True)
+        travels = MUON_ELEMENTS * (workers - 1) / workers
+        assert found.bytes_floor == pytest.approx((4 + bytes_back) * travels)
         assert sum(found.bytes_sent) / workers == pytest.approx(found.bytes_floor)
 
 

@@ -97,12 +97,9 @@ def test_the_peer_is_torch_muon_to_the_last_bit(toy: Any) -> None:
 
 
 def test_heavy_ball_takes_the_steps_of_the_average(toy: Any) -> None:
-    expected = toy.trained(
-        MuonSpec(lr=0.02, momentum_kind="ema", nesterov=False, ns_form="standard")
-    )
-    actual = toy.trained(
-        MuonSpec(lr=0.02, momentum_kind="heavy_ball", nesterov=False, ns_form="standard")
-    )
+    exact = {"ns_form": "standard", "ns_dtype": "fp32", "nesterov": False}
+    expected = toy.trained(MuonSpec(lr=0.02, momentum_kind="ema", **exact))
+    actual = toy.trained(MuonSpec(lr=0.02, momentum_kind="heavy_ball", **exact))
     for name, weight in actual.items():
         assert relative(weight, expected[name], start=toy.parameters()[name]) < 1e-4, name
 
@@ -136,9 +133,8 @@ def test_the_scale_of_experts_sees_outputs_and_inputs(toy: Any) -> None:
 def test_a_fused_weight_is_orthogonalised_block_by_block(toy: Any) -> None:
     named = toy.parameters({"qkv.weight": (24, 8)})
     before = named["qkv.weight"].detach().clone()
-    spec = MuonSpec(
-        lr=1.0, weight_decay=0.0, scale="none", splits=[{"pattern": "qkv.*", "parts": 3}]
-    )
+    splits = [{"pattern": "qkv.*", "parts": 3}]
+    spec = MuonSpec(lr=1.0, weight_decay=0.0, scale="none", splits=splits, ns_dtype="fp32")
     gradient = next(toy.gradients(named, steps=1))["qkv.weight"]
     after = toy.train(build_optimizer(spec, named.items()), named, steps=1)["qkv.weight"]
     blocks = orthogonalize(gradient.view(3, 8, 8)).view(24, 8)

@@ -33,9 +33,9 @@ def open_accelerator(
     `cpu=True` it ignores a DeepSpeed plugin in silence; the preflight compares what it says with an
     all-reduce.
     """
-    on_cpu, alone = spec.gpus_per_worker == 0, context.num_workers == 1 and not deepspeed_plugin
+    on_cpu, alone = context.gpus == 0, context.num_workers == 1 and not deepspeed_plugin
     autocast = spec.training.precision == "bf16" and not deepspeed_plugin
-    torch.set_num_threads(spec.cpus_per_worker)
+    torch.set_num_threads(context.cpus)
     process_group = InitProcessGroupKwargs(
         backend="gloo" if on_cpu else "nccl", timeout=timedelta(seconds=COLLECTIVE_TIMEOUT_S)
     )
@@ -48,7 +48,7 @@ def open_accelerator(
         kwargs_handlers=[*handlers, *([] if alone else [process_group])],
     )
     # Accelerate sets its own guess when OMP_NUM_THREADS is unset.
-    torch.set_num_threads(spec.cpus_per_worker)
+    torch.set_num_threads(context.cpus)
     return accelerator
 
 
@@ -92,6 +92,9 @@ class AcceleratorBackend:
     @torch.no_grad()
     def evaluate(self, tokens_BT: Tensor, targets_BT: Tensor) -> ModelOutput:
         return self._forward(tokens_BT, targets_BT)
+
+    def rehearse(self, tokens_BT: Tensor, targets_BT: Tensor) -> None:
+        """Nothing: these libraries do the first step as every other."""
 
     def sum_over_workers(self, values: Tensor) -> Tensor:
         if torch.distributed.is_initialized():

@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager, nullcontext
 
 import torch.distributed as dist
 from accelerate.utils import DistributedDataParallelKwargs
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from harness.study.trial import TrialSpec
@@ -61,3 +61,13 @@ class DdpBackend(AcceleratorBackend):
         if last and isinstance(self.optimizer, Muon):
             self.optimizer.reduce_during_backward()
         return nullcontext() if last else self.accelerator.no_sync(self.module)
+
+    def rehearse(self, tokens_BT: Tensor, targets_BT: Tensor) -> None:
+        """DistributedDataParallel orders its buckets anew after its first backward pass.
+
+        Where an element lies in a bucket decides in which order the workers' gradients are added,
+        and with it the last bit of a sum over three or more.
+        """
+        if self.num_workers > 2:
+            self._forward(tokens_BT, targets_BT).loss.backward()  # type: ignore[no-untyped-call]
+            self.optimizer.zero_grad(set_to_none=True)

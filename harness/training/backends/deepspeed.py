@@ -35,7 +35,7 @@ class DeepSpeedBackend(AcceleratorBackend):
     name = "deepspeed"
 
     def __init__(self, spec: TrialSpec, context: WorkerContext) -> None:
-        if spec.gpus_per_worker == 0:
+        if context.gpus == 0:
             # Read when DeepSpeed is imported; it would look for a GPU otherwise.
             os.environ["DS_ACCELERATOR"] = "cpu"
         from accelerate.utils import DeepSpeedPlugin
@@ -43,7 +43,7 @@ class DeepSpeedBackend(AcceleratorBackend):
         _compile_nothing()
         self._globals = _snapshot_of_groups()
         self.stage, self.clip_norm = spec.training.zero_stage, spec.training.clip_norm
-        plugin = DeepSpeedPlugin(hf_ds_config=deepspeed_config(spec))
+        plugin = DeepSpeedPlugin(hf_ds_config=deepspeed_config(spec, context.num_workers))
         super().__init__(spec, open_accelerator(spec, context, deepspeed_plugin=plugin))
 
     def prepare(self, model: nn.Module, make_optimizer: MakeOptimizer) -> NamedOptimizer:
@@ -161,10 +161,10 @@ def _stage_of(optimizer: Any) -> int:
     return 0
 
 
-def deepspeed_config(spec: TrialSpec) -> dict[str, Any]:
+def deepspeed_config(spec: TrialSpec, workers: int) -> dict[str, Any]:
     """DeepSpeed's configuration; nothing that changes a result is left to its defaults."""
     training = spec.training
-    share = spec.workers * training.accumulation_steps
+    share = workers * training.accumulation_steps
     zero: dict[str, Any] = {"stage": training.zero_stage}
     if training.zero_stage == 3 and isinstance(spec.optimizer, DeepSpeedMuonSpec):
         zero["reduce_scatter"] = False  # or DeepSpeed's Muon refuses to start

@@ -18,14 +18,9 @@ def open_backend(spec: TrialSpec, context: WorkerContext) -> Iterator[Backend]:
     """The backend that the spec names, for one trial; afterwards the process is as before.
 
     Raises:
-        UserError: a GPU is asked for and there is none, or the gang is not the one of the spec.
+        UserError: a GPU is asked for and there is none.
     """
-    if context.num_workers != spec.workers:
-        raise UserError(
-            f"the study asks for {spec.workers} workers and {context.num_workers} were started: "
-            f"start {spec.workers}, or pass --set resources.workers={context.num_workers}"
-        )
-    if spec.gpus_per_worker and not torch.cuda.is_available():
+    if context.gpus and not torch.cuda.is_available():
         raise UserError(
             "resources.gpus_per_worker is 1 and torch sees no CUDA device: set it to 0 for CPU, "
             "or install a CUDA build of torch"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.training.backends.inspection import Inspection
+from harness.training.pulse import Pulse
 from models import ModelOutput
 from optimizers import NamedOptimizer
 
@@ -26,20 +27,35 @@ class WorkerContext:
     """Where one worker stands in its gang, where its tokens lie, and where its state goes.
 
     Args:
-        resume_from: Folder of the checkpoint to continue; by default the trial starts at step 0.
+        cpus: Cores (threads) of this worker.
+        gpus: 0: it trains on the CPU.
+        checkpoints: Folder of this trial's checkpoints, a path or the URI of a file system that
+            pyarrow knows; by default there are none on the way.
+        checkpoint_every_minutes, checkpoint_every_steps, checkpoints_kept: `[checkpoints]` of the
+            study file.
+        resume_from: The checkpoint to continue, or a folder of them; by default the trial starts at
+            step 0.
         save_to: Folder for a checkpoint of the last step; by default nothing is saved.
         stop_at_step: The last step, if it is not the schedule's.
+        pulse: Beaten by the training, for another thread of the worker.
     """
 
     dataset_path: Path
     rank: int = 0
     num_workers: int = 1
     local_rank: int = 0
+    cpus: int = 1
+    gpus: int = 0
     master_address: str = "127.0.0.1"
     master_port: int = 0
-    resume_from: Path | None = None
-    save_to: Path | None = None
+    checkpoints: str | None = None
+    checkpoint_every_minutes: float = 10.0
+    checkpoint_every_steps: int | None = None
+    checkpoints_kept: int = 2
+    resume_from: str | Path | None = None
+    save_to: str | Path | None = None
     stop_at_step: int | None = None
+    pulse: Pulse = field(default_factory=Pulse, compare=False, repr=False)
 
     @classmethod
     def from_environment(cls, dataset_path: Path) -> WorkerContext:
@@ -101,6 +117,13 @@ class Backend(Protocol):
 
     def evaluate(self, tokens_BT: Tensor, targets_BT: Tensor) -> ModelOutput:
         """Forward without gradients. Every worker must call it the same number of times."""
+        ...
+
+    def rehearse(self, tokens_BT: Tensor, targets_BT: Tensor) -> None:
+        """Before the first step of a trial that goes on: what the library does once, and only then.
+
+        Weights, optimizer and counters stay as they are.
+        """
         ...
 
     def sum_over_workers(self, values: Tensor) -> Tensor:

@@ -21,7 +21,6 @@ from harness.report.sections import Material
 from harness.report.sections import speedups as speedups_section
 from harness.report.tables.measures import data_efficiency, write_efficiency
 from harness.report.write import gather
-from harness.runs.files import read_json, write_json
 from harness.runs.folder import StudyFolder
 from harness.runs.plan_file import load_plan
 from harness.runs.snapshot import load_snapshot
@@ -47,11 +46,13 @@ def write_lengths(made_up_study: Write, lengths: tuple[int, ...] = LENGTHS) -> l
     for steps in lengths:
         folder = made_up_study(name=f"steps-{steps}", steps=steps, every=steps, seeds=(0, 1, 2))
         for trial in load_plan(folder).trials:
-            path = folder.trial(trial.key).outcome_path
+            finished = folder.trial(trial.key)
             worth = 1.5 if trial.variant == "muon" else 1.0
             # The luck of a seed moves both variants alike.
             value = law(worth * steps) + 1e-4 * math.sin(trial.seed + steps)
-            write_json(path, {**read_json(path), "validation_loss": value})
+            outcome = finished.outcome()
+            assert outcome is not None
+            finished.finish(outcome.model_copy(update={"validation_loss": value}))
         folders.append(folder)
     return folders
 
@@ -164,11 +165,13 @@ def test_where_no_law_fits_it_is_read_between_the_lengths(made_up_study: Write) 
     folder = made_up_study(analysis=OWN)
     concave = {30: 3.60, 60: 3.55, None: 3.45, 240: 3.15}
     for trial in load_plan(folder).trials:
-        path = folder.trial(trial.key).outcome_path
+        finished = folder.trial(trial.key)
         # Muon at 120 steps is as good as AdamW at 180.
         loss = 3.15 + 0.3 * math.log2(240 / 180) if trial.variant == "muon" else None
         value = (loss or concave[trial.steps]) + 1e-3 * math.sin(trial.seed + (trial.steps or 0))
-        write_json(path, {**read_json(path), "validation_loss": value})
+        outcome = finished.outcome()
+        assert outcome is not None
+        finished.finish(outcome.model_copy(update={"validation_loss": value}))
     results = analyse_study(folder)
     (found,) = horizon_speedups(results)
     assert isinstance(found.result, SpeedupBetween)

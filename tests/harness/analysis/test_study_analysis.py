@@ -19,7 +19,7 @@ from harness.analysis.study_analysis import (
 )
 from harness.analysis.study_results import load_results
 from harness.report.results_csv import write_results_csv
-from harness.runs.files import read_json, write_json
+from harness.runs.files import read_json
 from harness.runs.folder import StudyFolder
 from harness.runs.plan_file import load_plan
 from harness.runs.snapshot import load_snapshot
@@ -117,9 +117,11 @@ def test_where_no_law_fits_the_margin_is_read_between_the_lengths(made_up_study:
     folder = made_up_study(analysis=PERCENT)
     ever_steeper = {30: 3.60, 60: 3.55, None: 3.45, 240: 3.15}
     for trial in load_plan(folder).trials:
-        path = folder.trial(trial.key).outcome_path
+        finished = folder.trial(trial.key)
         value = ever_steeper[trial.steps] + 1e-3 * math.sin(trial.seed)
-        write_json(path, {**read_json(path), "validation_loss": value})
+        outcome = finished.outcome()
+        assert outcome is not None
+        finished.finish(outcome.model_copy(update={"validation_loss": value}))
     analysis = analyse_study(folder).analysis
     assert analysis is not None
     assert analysis.margin == pytest.approx(0.3 * math.log2(1.05))
@@ -128,9 +130,11 @@ def test_where_no_law_fits_the_margin_is_read_between_the_lengths(made_up_study:
 def test_a_loss_that_does_not_fall_gives_no_margin_and_a_reason(made_up_study: Write) -> None:
     folder = made_up_study(analysis=PERCENT)
     for trial in load_plan(folder).trials:
-        path = folder.trial(trial.key).outcome_path
+        finished = folder.trial(trial.key)
         value = 3.0 + (trial.steps or 120) / 1000 + 1e-3 * math.sin(trial.seed)
-        write_json(path, {**read_json(path), "validation_loss": value})
+        outcome = finished.outcome()
+        assert outcome is not None
+        finished.finish(outcome.model_copy(update={"validation_loss": value}))
     results = analyse_study(folder)
     assert results.analysis is None
     assert "analysis.margin_speedup_percent: " in (results.error or "")

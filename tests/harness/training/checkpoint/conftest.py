@@ -1,0 +1,63 @@
+"""Trials of one process that save and go on."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.data import prepare
+from harness.study.load import load_study
+from harness.study.study_file import find_variant
+from harness.study.trial import TrialSpec, trial_spec
+from harness.training.backends.protocol import WorkerContext
+from harness.training.loop import train
+from harness.training.records import Outcome, Report
+
+Run = Callable[..., tuple[list[Report], Outcome]]
+Make = Callable[..., tuple[TrialSpec, WorkerContext]]
+
+
+@pytest.fixture
+def make(study_file: Path) -> Make:
+    """Spec and context of a trial."""
+
+    def make(*overrides: str, variant: str = "muon", **context: object) -> object:
+        study = load_study(study_file, overrides)
+        dataset = prepare(study.data)
+        spec = trial_spec(study, find_variant(study, variant), 0, dataset.manifest.sha256)
+        return spec, dataclasses.replace(WorkerContext(dataset.path), **context)
+
+    return make
+
+
+@pytest.fixture
+def run(make: Make) -> Run:
+    def run(*overrides: str, **context: object) -> tuple[list[Report], Outcome]:
+        training, reports = train(*make(*overrides, **context)), []
+        while True:
+            try:
+                reports.append(next(training))
+            except StopIteration as end:
+                return reports, end.value
+
+    return run
+
+
+TIMES = {
+    "train_time_s", "evaluation_time_s", "startup_time_s", "checkpoint_time_s", "step_time_s",
+    "tokens_per_s", "wall_time_s", "peak_memory_bytes",
+}  # fmt: skip
+
+
+@pytest.fixture
+def without_times() -> Callable[[Report | Outcome], dict[str, Any]]:
+    """A report or an outcome as plain values, to be compared to the last bit."""
+
+    def plain(record: Report | Outcome) -> dict[str, Any]:
+        return record.model_dump(mode="json", exclude=TIMES)
+
+    return plain
