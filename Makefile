@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 export MLFLOW_DISABLE_TELEMETRY := true
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: help install quickstart test lint format docs bench gpu clean
+.PHONY: help install quickstart test faults lint format docs bench gpu clean
 
 help:  ## show this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -27,6 +27,9 @@ quickstart: $(STAMP)  ## set up, then run the first study: Muon against AdamW on
 
 test: $(STAMP)  ## set up, then run the whole test suite
 	$(BIN)/python -m pytest
+
+faults: $(STAMP)  ## real faults in real processes: servers and workers that die or stand still
+	$(BIN)/python -m pytest -m faults
 
 lint: $(STAMP)  ## formatting, style, types, import contracts, docker files
 	$(BIN)/ruff format --check .

@@ -31,7 +31,7 @@ from harness.runs.folder import StudyFolder
 from harness.study.load import load_study
 from harness.study.plan import expand
 from harness.training.records import Outcome, Report
-from tune.job import Job
+from tune.job import Job, Launch
 
 STUDY = Path(__file__).parent.parent / "studies" / "quickstart.toml"
 NOTHING = (
@@ -53,6 +53,8 @@ class Ends:
         self.own_times: list[float] = []
 
     def trial_started(self, job: Job) -> None: ...
+    def attempt_failed(self, key: str, cause: str) -> None: ...
+    def trial_given_up(self, key: str, cause: str) -> None: ...
     def trial_reported(self, key: str, report: Report) -> None: ...
     def trial_ended(self, key: str, outcome: Outcome) -> None:
         assert outcome.outcome == "completed", outcome.reason
@@ -76,10 +78,13 @@ def seconds_per_trial(workers: int, *, trials: int, warm: bool) -> tuple[float, 
                 Job(spec=spec, variants=("adamw",), detail=f"seed {spec.seed}")
                 for spec in expand(study, dataset.manifest.sha256).values()
             ],
-            folder=StudyFolder(Path(folder)),
-            dataset_path=dataset.path,
+            launch=Launch(
+                folder=StudyFolder(Path(folder)),
+                dataset_path=dataset.path,
+                resources=study.resources.model_copy(update={"max_concurrent_trials": 1}),
+                checkpoints=study.checkpoints,
+            ),
             observers=[ends],
-            max_concurrent_trials=1,
             reuse_gangs=warm,
         )
     following = len(ends.times) - 1

@@ -18,6 +18,7 @@ from typing import Annotated, Any
 import typer
 
 from harness.analysis.study_analysis import analyse_study
+from harness.report.terminal.console import PlainConsole
 from harness.report.terminal.study import render_study
 from harness.report.write import write_report
 from harness.runs.folder import StudyFolder
@@ -94,7 +95,6 @@ def main(
         "runs/decided-again"
     ),
 ) -> None:
-    from rich.console import Console
 
     source = HERE / f"{study}.toml"
     settings = load_study(source)
@@ -113,7 +113,7 @@ def main(
         trial.finish(outcome)
     results = analyse_study(target)
     write_report(results)
-    Console().print(render_study(results))
+    PlainConsole().print(render_study(results))
 
 
 if __name__ == "__main__":

@@ -14,5 +14,7 @@ os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
 os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "1000000")
 os.environ.setdefault("TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S", "0")
 os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+# Why an attempt failed is said and kept by us, in a sentence.
+os.environ.setdefault("TUNE_PRINT_ALL_TRIAL_ERRORS", "0")
 # Ray starts its workers at nice 15: whatever else runs would then be in every step time.
 os.environ.setdefault("RAY_worker_niceness", "0")

@@ -7,6 +7,7 @@ import socket
 from typing import Any
 
 import ray
+from ray._private import worker
 from ray._private.utils import read_ray_address
 
 from harness.errors import UserError
@@ -36,12 +37,30 @@ def connect(address: str | None) -> Capacity:
     try:
         with lean():
             ray.init(address=address, **options)
+        _leave_out_the_raylet()
     except ConnectionError as error:
         raise UserError(
             f"no Ray cluster answers at {address or os.environ.get('RAY_ADDRESS')!r} ({error}): "
             "start one with `ray start --head`, or leave out --address and unset RAY_ADDRESS"
         ) from None
     return capacity()
+
+
+def _leave_out_the_raylet() -> None:
+    """Of a worker that died it prints a paragraph on the terminal; we say in a line what happened.
+
+    Ray has no switch for it. What the autoscaler says still comes through.
+    """
+    original = getattr(worker, "print_to_stdstream", None)
+    if original is None or getattr(original, "is_ours", False):
+        return
+
+    def others_only(data: dict[str, Any], *arguments: Any, **options: Any) -> None:
+        if data.get("pid") != "raylet":
+            original(data, *arguments, **options)
+
+    others_only.is_ours = True  # type: ignore[attr-defined]
+    worker.print_to_stdstream = others_only
 
 
 def noted_cluster_answers(address: str | None) -> bool:

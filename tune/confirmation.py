@@ -55,6 +55,7 @@ def confirmation_batches(
                         variants=variants[key],
                         detail=rows[key].detail,
                         comparable=rows[key].phase == "confirmation",
+                        planned_key=key,
                     )
                 )
         yield Batch(missing=tuple(missing), wanted=len(wanted))

@@ -152,7 +152,5 @@ def on_node(node: str, question: Callable[..., Any], *arguments: Any) -> Any:
     strategy = NodeAffinitySchedulingStrategy(node, soft=False)
     options = {"num_cpus": 0, "max_retries": 0, "scheduling_strategy": strategy}
     with suppress(ray.exceptions.RayError):
-        return ray.get(
-            ray.remote(question).options(**options).remote(*arguments), timeout=ANSWER_S
-        )
+        return ray.get(ray.remote(question).options(**options).remote(*arguments), timeout=ANSWER_S)
     return None

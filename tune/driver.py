@@ -2,72 +2,89 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import shutil
 import tempfile
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from ray import tune as ray_tune
 from ray.tune.execution import class_cache
 
 from harness.data import TokenDataset
-from harness.runs.folder import StudyFolder
+from harness.runs.attempts import AttemptBegan
+from harness.study.code_version import code_sha256
+from harness.study.settings import ResourcesConfig
 from harness.study.study_file import Study
-from tune.capacity import GangSize, gangs_that_fit
+from tune.breaker import Breaker
+from tune.capacity import gangs_that_fit
 from tune.cluster import capacity
-from tune.halving import HalvingWithinVariants
-from tune.job import Job
+from tune.halving import HalvingWithinVariants, earlier_runs
+from tune.job import Job, Launch
 from tune.recorder import Observer, Recorder
 from tune.rounds import Round
-from tune.search import LoggedSearch, finished_reports
+from tune.search import LoggedSearch
 from tune.trainable import TrialTrainable
 
 
 def run_trials(
     jobs: Sequence[Job],
     *,
-    folder: StudyFolder,
-    dataset_path: Path,
+    launch: Launch,
     observers: Sequence[Observer],
-    max_concurrent_trials: int | None,
+    deadline: float | None = None,
     reuse_gangs: bool = True,
-) -> None:
+) -> dict[str, str]:
     """Trains every given run; each report and outcome is on disk before anyone hears of it.
 
+    Args:
+        deadline: by `time.monotonic`, after which trials are stopped and stay open.
+
+    Returns:
+        why each trial that was given up has no outcome, by key; the next run tries again.
+
     Raises:
+        StudyStopped: every trial fails alike, or a disk is full.
         KeyboardInterrupt: finished trials are kept, the workers are gone.
     """
     by_key = {job.key: job for job in jobs}
+    recorder = Recorder(
+        launch.folder,
+        job_of=by_key.__getitem__,
+        observers=observers,
+        breaker=Breaker(
+            variants=(name for job in jobs for name in job.variants), proven=_has_trained(launch)
+        ),
+        deadline=deadline,
+    )
     _fit(
-        jobs[0].spec,
-        Recorder(folder, job_of=by_key.__getitem__, observers=observers),
-        param_space={"trial": ray_tune.grid_search([job.config(dataset_path) for job in jobs])},
-        max_concurrent_trials=max_concurrent_trials,
+        launch.resources,
+        recorder,
+        param_space={"trial": ray_tune.grid_search([launch.config(job) for job in jobs])},
         reuse_actors=reuse_gangs,
     )
+    return recorder.given_up
 
 
 def run_round(
     study: Study,
     current: Round,
     *,
-    folder: StudyFolder,
+    launch: Launch,
     dataset: TokenDataset,
     observers: Sequence[Observer],
-) -> None:
+    deadline: float | None = None,
+) -> dict[str, str]:
     """Searches one round of the study's tuning, or what is left of it.
 
-    Raises:
-        KeyboardInterrupt: finished trials are kept, the workers are gone.
+    Returns, raises: as `run_trials`.
     """
     search = LoggedSearch(
         study,
         current,
-        folder=folder,
+        launch=launch,
         data_sha256=dataset.manifest.sha256,
-        dataset_path=dataset.path,
         # A uniform guess over the vocabulary.
         worst_loss=math.log(dataset.vocab_size),
     )
@@ -78,25 +95,54 @@ def run_round(
             study.tuning.asha,
             steps=study.tuning.steps or study.training.steps,
             variants=search.variants,
-            finished=finished_reports(folder, search.log.events(), current),
+            earlier=earlier_runs(launch.folder, search.log.events(), current),
         )
+    recorder = Recorder(
+        launch.folder,
+        job_of=search.jobs.__getitem__,
+        observers=[search, *observers],
+        breaker=Breaker(variants=search.variants, proven=_has_trained(launch)),
+        deadline=deadline,
+    )
     _fit(
-        study.resources,
-        Recorder(folder, job_of=search.jobs.__getitem__, observers=[search, *observers]),
+        launch.resources,
+        recorder,
         param_space={},
-        max_concurrent_trials=study.resources.max_concurrent_trials,
         search_alg=search,
         scheduler=scheduler,
         num_samples=-1,
     )
+    return recorder.given_up
+
+
+def _has_trained(launch: Launch) -> bool:
+    """Whether this code has brought a trial of this study to an end before."""
+    return any(
+        event.code_sha256 == code_sha256()
+        for path in launch.folder.path.glob("trials/*/outcome.json")
+        for event in launch.folder.trial(path.parent.name).attempts()
+        if isinstance(event, AttemptBegan)
+    )
+
+
+class _End(ray_tune.Stopper):  # type: ignore[misc]
+    """Asks the recorder whether a trial, or all of them, should end."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        self.recorder = recorder
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        return self.recorder.wants_stop(trial_id, result)
+
+    def stop_all(self) -> bool:
+        return self.recorder.wants_end()
 
 
 def _fit(
-    gang: GangSize,
+    resources: ResourcesConfig,
     recorder: Recorder,
     *,
     param_space: dict[str, Any],
-    max_concurrent_trials: int | None,
     **tune_options: Any,
 ) -> None:
     """Runs Ray Tune with gangs of this size.
@@ -104,29 +150,39 @@ def _fit(
     Never more trials at once than fit: Ray starts the trials that wait for room in any order, while
     whole pairs should come first, and a searcher must not be asked before it has been told. Whoever
     has a cluster that grows on demand sets the number.
+
+    Ray tries a failed trial again; its workers find the newest checkpoint themselves, because the
+    next run of the driver must find it as well, and Ray's own records would have to be unpickled.
     """
     # Tune gives its trials a variable for PyTorch Lightning. Without it they need no environment of
     # their own, and Ray starts them, and the workers that inherit it, without asking its agent.
     class_cache.DEFAULT_ENV_VARS.clear()
-    bundle = {"CPU": gang.cpus_per_worker, "GPU": gang.gpus_per_worker}
+    bundle = {"CPU": resources.cpus_per_worker, "GPU": resources.gpus_per_worker}
     trainable = ray_tune.with_resources(
-        TrialTrainable, ray_tune.PlacementGroupFactory([{}] + [bundle] * gang.workers)
+        TrialTrainable, ray_tune.PlacementGroupFactory([{}] + [bundle] * resources.workers)
     )
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # as above: trials that failed
     scratch = tempfile.mkdtemp(prefix="optbench-tune-")
     try:
         ray_tune.Tuner(
             trainable,
             param_space=param_space,
             tune_config=ray_tune.TuneConfig(
-                max_concurrent_trials=max_concurrent_trials or gangs_that_fit(gang, capacity()),
+                max_concurrent_trials=resources.max_concurrent_trials
+                or gangs_that_fit(resources, capacity()),
                 **{"reuse_actors": True, **tune_options},
             ),
             run_config=ray_tune.RunConfig(
                 storage_path=scratch,
                 verbose=0,
                 callbacks=[recorder],
+                stop=_End(recorder),
+                failure_config=ray_tune.FailureConfig(max_failures=resources.max_failures - 1),
                 checkpoint_config=ray_tune.CheckpointConfig(checkpoint_at_end=False),
             ),
         ).fit()
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+        recorder.close()
+    if recorder.fault is not None:
+        raise recorder.fault

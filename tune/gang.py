@@ -8,6 +8,7 @@ from typing import Any
 import ray
 
 from tune.diagnosis import Failure, diagnose, failure, log_tails
+from tune.failures import describe
 from tune.heartbeats import LOOK_EVERY_S, Heard, find_stall
 from tune.worker import Answer, RemoteWorker
 
@@ -44,6 +45,7 @@ class Gang:
         """
         num_workers, cpus, gpus = self.shape
         self._ahead, self._asked, self.heard = None, {}, {}
+        self.timeout_s: float = trial["heartbeat_timeout_s"]
         if not self.places:
             self.places = self._all([worker.place.remote(gpus) for worker in self.workers])
         (lead,) = self._all([self.workers[0].lead.remote(trial)])
@@ -106,6 +108,10 @@ class Gang:
     def _answer(self, rank: int, reference: Any) -> Any:
         try:
             answer = ray.get(reference)
+        except ray.exceptions.RayTaskError as error:
+            told = describe(error.cause)
+            cause = f"worker {rank}: {told['cause']}"
+            raise self._failed(Failure(rank=rank, **{**told, "cause": cause})) from None
         except ray.exceptions.RayError as error:
             raise self._failed(None, error) from None
         if isinstance(answer, dict) and "failure" in answer:
@@ -127,7 +133,7 @@ class Gang:
             if reference in ready:
                 del self._asked[rank]
                 self.heard[rank] = Heard(time.monotonic(), self._answer(rank, reference))
-        stall = find_stall(self.heard, time.monotonic())
+        stall = find_stall(self.heard, time.monotonic(), timeout_s=self.timeout_s)
         if stall is not None:
             raise self._failed(failure("hung", stall.cause, stall.rank))
 

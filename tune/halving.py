@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
 from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, TrialScheduler
 
+from harness.runs.folder import StudyFolder
+from harness.runs.search_log import Event, Suggested
 from harness.study.settings import AshaSettings
 from harness.training.records import Report
+from tune.rounds import Round
 from tune.trainable import LOSS, STEP
+
+
+@dataclass(frozen=True, kw_only=True)
+class EarlierRun:
+    """What a training run reported before this run of the driver."""
+
+    key: str
+    variant: str
+    reports: Sequence[Report]
 
 
 class HalvingWithinVariants(FIFOScheduler):  # type: ignore[misc]
@@ -19,8 +32,9 @@ class HalvingWithinVariants(FIFOScheduler):  # type: ignore[misc]
 
     Args:
         steps: of a whole tuning trial; a trial that got this far is never stopped.
-        finished: reports of runs that ended before an interruption, by key with their variant; they
-            fill the rungs as they did then.
+        earlier: runs that ended or were cut off before; their reports fill the rungs as they did
+            then. A run is known by its key, so that what it reports again after a checkpoint does
+            not count twice.
     """
 
     def __init__(
@@ -29,7 +43,7 @@ class HalvingWithinVariants(FIFOScheduler):  # type: ignore[misc]
         *,
         steps: int,
         variants: Iterable[str],
-        finished: Mapping[str, tuple[str, list[Report]]],
+        earlier: Iterable[EarlierRun],
     ) -> None:
         super().__init__()
         self.steps = steps
@@ -44,22 +58,46 @@ class HalvingWithinVariants(FIFOScheduler):  # type: ignore[misc]
             )
             for name in variants
         }
-        for key, (variant, reports) in finished.items():
-            trial = SimpleNamespace(trial_id=key, config={"trial": {"variant": variant}})
+        self.stopped_at: dict[str, int] = {}  # where a run was stopped that may not know it yet
+        for run in earlier:
+            trial = SimpleNamespace(config={"trial": {"key": run.key, "variant": run.variant}})
             self.on_trial_add(None, trial)
-            for report in reports:
-                self.on_trial_result(None, trial, result_of(report))
-
-    def _asha(self, trial: Any) -> Any:
-        return self.by_variant[trial.config["trial"]["variant"]]
+            stop = False
+            for report in run.reports:
+                action = self.on_trial_result(None, trial, result_of(report))
+                stop = action == TrialScheduler.STOP
+            if stop:
+                self.stopped_at[run.key] = run.reports[-1].step
 
     def on_trial_add(self, controller: Any, trial: Any) -> None:
-        self._asha(trial).on_trial_add(controller, trial)
+        asha, known = self._asha(trial)
+        asha.on_trial_add(controller, known)
 
     def on_trial_result(self, controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        if result.get(STEP, self.steps) >= self.steps:
+        asha, known = self._asha(trial)
+        step = result.get(STEP, self.steps)
+        if step >= self.steps:
             return str(TrialScheduler.CONTINUE)
-        return str(self._asha(trial).on_trial_result(controller, trial, result))
+        if step >= self.stopped_at.get(known.trial_id, self.steps):
+            return str(TrialScheduler.STOP)
+        return str(asha.on_trial_result(controller, known, result))
+
+    def _asha(self, trial: Any) -> tuple[AsyncHyperBandScheduler, Any]:
+        """Who judges the trial, and the trial under the name that it has in every run."""
+        config = trial.config["trial"]
+        return self.by_variant[config["variant"]], SimpleNamespace(trial_id=config["key"])
+
+
+def earlier_runs(folder: StudyFolder, events: Sequence[Event], current: Round) -> list[EarlierRun]:
+    """The runs of this round that reported before, those that have ended first."""
+    runs: dict[str, EarlierRun] = {}
+    for event in events:
+        if isinstance(event, Suggested) and event.round == current.index:
+            for key in event.keys.values():
+                reports = folder.trial(key).reports()
+                run = EarlierRun(key=key, variant=event.variant, reports=reports)
+                runs.setdefault(key, run)  # one that two variants share is the first one's
+    return sorted(runs.values(), key=lambda run: folder.trial(run.key).outcome() is None)
 
 
 def result_of(report: Report) -> dict[str, Any]:

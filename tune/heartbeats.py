@@ -9,12 +9,8 @@ from typing import Any
 LOOK_EVERY_S = 2.0
 """Between two looks at a gang that has not answered yet."""
 
-SILENT_S = 30.0
-"""A worker answers a heartbeat also while it computes; one that does not for so long is stopped."""
-
-STALL_FLOOR_S = 30.0
 STALL_FACTOR = 20.0
-"""A step may take this many times as long as the longest one before it, and at least the floor."""
+"""A step may take this many times as long as the longest one before it."""
 
 SLOW_STAGE_S = 900.0
 """For what has no step time yet: imports, compilation, the first step, a checkpoint far away."""
@@ -46,22 +42,24 @@ class Stall:
     cause: str
 
 
-def find_stall(heard: Mapping[int, Heard], now: float) -> Stall | None:
+def find_stall(heard: Mapping[int, Heard], now: float, *, timeout_s: float) -> Stall | None:
     """The worker that is silent, or that has come least far while nobody moves; None: all is well.
 
     Args:
         heard: by rank.
         now: by `time.monotonic`.
+        timeout_s: a worker answers also while it computes; one that does not for so long has
+            stopped. A step may take as long at least.
     """
     silent = max(heard, key=lambda rank: now - heard[rank].at)
-    if (since := now - heard[silent].at) > SILENT_S:
+    if (since := now - heard[silent].at) > timeout_s:
         return Stall(
             rank=silent,
             cause=f"worker {silent} has not answered for {since:.0f} s: its process or its host "
             "stands still",
         )
     since = min(_stands_for(each, now) for each in heard.values())
-    limit = max(_limit(each) for each in heard.values())
+    limit = max(_limit(each, timeout_s) for each in heard.values())
     if since <= limit:
         return None
     last = min(heard, key=lambda rank: heard[rank].beats)
@@ -78,7 +76,7 @@ def _stands_for(heard: Heard, now: float) -> float:
     return float(heard.pulse.get("since_s", 0.0)) + now - heard.at
 
 
-def _limit(heard: Heard) -> float:
+def _limit(heard: Heard, timeout_s: float) -> float:
     if heard.pulse.get("doing") not in STEADY:
         return SLOW_STAGE_S
-    return max(STALL_FLOOR_S, STALL_FACTOR * float(heard.pulse.get("longest_s", 0.0)))
+    return max(timeout_s, STALL_FACTOR * float(heard.pulse.get("longest_s", 0.0)))

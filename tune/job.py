@@ -50,15 +50,15 @@ class Launch:
         events = self.folder.trial(job.key).attempts()
         numbers = [event.attempt for event in events if isinstance(event, AttemptBegan)]
         earlier = endings_by(code_sha256(), events)
-        where = self.checkpoints.place(self.folder.trial(job.key).checkpoints_path)
+        context = self.checkpoints.for_workers(self.folder.trial(job.key).checkpoints_path)
         return {
             "key": job.key,
             "variant": job.variants[0],
             "spec": job.spec.model_dump(mode="json"),
             "dataset_path": str(self.dataset_path),
             "resources": {name: getattr(self.resources, name) for name in PLACEMENT},
-            "checkpoints": where,
-            "context": self.checkpoints.for_workers(where),
+            "context": context,
+            "heartbeat_timeout_s": self.resources.heartbeat_timeout_s,
             "attempt": max(numbers, default=0) + 1,
             "earlier": [ended.model_dump(mode="json") for ended in earlier],
             "code_sha256": code_sha256(),

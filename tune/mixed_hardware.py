@@ -56,15 +56,6 @@ def hardware_notices(study: Study, nodes: Mapping[str, NodeHardware]) -> Iterato
     slow = [where for where, node in nodes.items() if node.best != "bf16"]
     for what in _in_bf16(study) if slow else ():
         yield f"{what} in bf16, as planned, and {_names(slow)} must emulate bf16 products: slow"
-    if len(codes := _grouped(nodes, lambda node: node.code)) > 1:
-        listed = "; ".join(
-            f"{nodes[where[0]].version} ({code[:8]}) on {_names(where)}"
-            for code, where in codes.items()
-        )
-        yield (
-            f"the nodes have different code: {listed}. Their trials will not be paired: install "
-            "the same version everywhere"
-        )
 
 
 def _in_bf16(study: Study) -> Iterator[str]:

@@ -26,22 +26,17 @@ def ask_nodes(question: Callable[[], T], gang: GangSize) -> dict[str, T]:
     Empty where this machine is the only one: then there is nothing to compare, and nothing is
     started. A node that does not answer in a minute is left out.
     """
-    nodes = [node for node in ray.nodes() if node["Alive"] and _trains(node, gang)]
-    here = ray.get_runtime_context().get_node_id()
-    if all(node["NodeID"] == here for node in nodes):
-        return {}
     gpus = _A_LITTLE_GPU if gang.gpus_per_worker else 0
-    names = _names(nodes)
     asked = {
         ray.remote(_answer)
         .options(
             num_cpus=0,
             num_gpus=gpus,
             max_retries=0,
-            scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False),
+            scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False),
         )
-        .remote(question): names[node["NodeID"]]
-        for node in nodes
+        .remote(question): name
+        for name, node in training_nodes(gang).items()
     }
     answered, silent = ray.wait(list(asked), num_returns=len(asked), timeout=ANSWER_TIMEOUT_S)
     for reference in silent:
@@ -52,6 +47,15 @@ def ask_nodes(question: Callable[[], T], gang: GangSize) -> dict[str, T]:
         with suppress(ray.exceptions.RayError):
             answers[asked[reference]] = ray.get(reference)
     return answers
+
+
+def training_nodes(gang: GangSize) -> dict[str, str]:
+    """Ids of the nodes with room for a worker, by address; none where there is only this one."""
+    nodes = [node for node in ray.nodes() if node["Alive"] and _trains(node, gang)]
+    here = ray.get_runtime_context().get_node_id()
+    if all(node["NodeID"] == here for node in nodes):
+        return {}
+    return {name: node for node, name in _names(nodes).items()}
 
 
 def _answer(question: Callable[[], T]) -> T:

@@ -174,6 +174,8 @@ class Recorder(ray_tune.Callback):  # type: ignore[misc]
             observer.trial_reported(key, report)
 
     def _attempt_ended(self, key: str, event: AttemptEnded) -> None:
+        step = max(event.step, self.steps.get(key, 0))
+        event = event.model_copy(update={"step": step})
         self.folder.trial(key).append_attempt(event)
         self.attempts.pop(key, None)
         self.ended[key] = event
@@ -198,10 +200,7 @@ class Recorder(ray_tune.Callback):  # type: ignore[misc]
         began = self.attempts.get(key)
         if began is not None:
             at = datetime.now(UTC).isoformat(timespec="seconds")
-            step = max(self.steps.get(key, 0), 0)
-            event = AttemptEnded(
-                attempt=began.attempt, at=at, end=end, cause=cause, signature=end, step=step
-            )
+            event = AttemptEnded(attempt=began.attempt, at=at, end=end, cause=cause, signature=end)
             self._attempt_ended(key, event)
 
     # The end of a trial.

@@ -1,14 +1,14 @@
-"""Where the points of a search come from: drawn beforehand, or asked of Optuna one by one."""
+"""Where the points of a search come from: listed beforehand, or drawn by Optuna one by one."""
 
 from __future__ import annotations
 
 import math
-from collections import deque
 from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
 
+from harness.runs.search_log import Ended
 from harness.study.search_space import (
     Choice,
     Grid,
@@ -23,27 +23,25 @@ from harness.study.search_space import (
 # leave them, so at most half of it is random.
 TPE_RANDOM_POINTS = 10
 
-LOSS = "loss"
+Earlier = tuple[Point, Ended | None]
+"""A point that was drawn before, and how it ended; None: it is still open."""
 
 
 class PointSource(Protocol):
-    """Where one variant's points come from in one round."""
+    """Where one variant's points come from in one round: nothing is kept between two calls."""
 
-    def ask(self, name: str) -> Point: ...
-    def tell(self, name: str, loss: float) -> None: ...
+    def point(self, number: int, earlier: Sequence[Earlier]) -> Point:
+        """Point `number` of the round, counted from 0, given all that were drawn before it."""
 
 
 class Listed:
     """Points that need no results of earlier ones."""
 
     def __init__(self, points: Sequence[Point]) -> None:
-        self.left = deque(points)
+        self.points = points
 
-    def ask(self, name: str) -> Point:
-        return self.left.popleft()
-
-    def tell(self, name: str, loss: float) -> None:
-        """Nothing to learn."""
+    def point(self, number: int, earlier: Sequence[Earlier]) -> Point:
+        return self.points[number]
 
 
 def draw_points(space: Space, *, searcher: str, count: int, seed: int) -> list[Point]:
@@ -70,29 +68,55 @@ def draw_points(space: Space, *, searcher: str, count: int, seed: int) -> list[P
 
 
 class Tpe:
-    """Optuna's tree-structured Parzen estimator, through Ray Tune's `OptunaSearch`."""
+    """Optuna's tree-structured Parzen estimator (Watanabe 2023, arXiv:2304.11127).
 
-    def __init__(
-        self, space: Space, *, trials: int, seed: int, earlier: Sequence[tuple[Point, float]]
-    ) -> None:
+    Every point is drawn by a study and a sampler of its own, fed with the earlier points: what is
+    drawn depends on them and on the seed, not on how often the search was interrupted. Points that
+    are still open count as bad (a constant liar), so that the next one keeps away from them.
+    """
+
+    def __init__(self, space: Space, *, trials: int, seed: int) -> None:
+        self.space, self.seed = space, seed
+        self.random_points = min(TPE_RANDOM_POINTS, max(1, trials // 2))
+
+    def point(self, number: int, earlier: Sequence[Earlier]) -> Point:
         import optuna
-        from ray.tune.search.optuna import OptunaSearch
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
+        seed = np.random.SeedSequence([self.seed, number]).generate_state(1)[0]
         sampler = optuna.samplers.TPESampler(
-            seed=seed, n_startup_trials=min(TPE_RANDOM_POINTS, max(1, trials // 2))
+            seed=int(seed), n_startup_trials=self.random_points, constant_liar=True
         )
-        self.search = OptunaSearch(
-            space=_distributions(space), metric=LOSS, mode="min", sampler=sampler
-        )
-        for point, loss in earlier:
-            self.search.add_evaluated_point(point, loss)
+        study = optuna.create_study(sampler=sampler, direction="minimize")
+        distributions = _distributions(self.space)
+        for point, ended in earlier:
+            if _holds(self.space, point):
+                study.add_trial(_trial(point, ended, distributions))
+        return dict(study.ask(distributions).params)
 
-    def ask(self, name: str) -> Point:
-        return dict(self.search.suggest(name) or {})
 
-    def tell(self, name: str, loss: float) -> None:
-        self.search.on_trial_complete(name, {LOSS: loss})
+def _trial(point: Point, ended: Ended | None, distributions: dict[str, Any]) -> Any:
+    """An earlier point as Optuna knows it."""
+    from optuna.trial import TrialState, create_trial
+
+    told: dict[str, Any] = {"state": TrialState.RUNNING}
+    if ended is not None:
+        told = {"state": TrialState[ended.state.upper()]}
+        if ended.state == "complete":
+            told["value"] = ended.told
+        elif ended.state == "pruned":
+            told["intermediate_values"] = {ended.step or 0: ended.told}
+    return create_trial(params=point, distributions=distributions, **told)
+
+
+def _holds(space: Space, point: Point) -> bool:
+    """Whether the point lies in the space: after an amendment of the study it need not."""
+    return point.keys() == space.keys() and all(
+        point[name] in dimension.values
+        if isinstance(dimension, Choice | Grid)
+        else dimension.low <= point[name] <= dimension.high  # type: ignore[operator]
+        for name, dimension in space.items()
+    )
 
 
 def _distributions(space: Space) -> dict[str, Any]:

@@ -58,7 +58,7 @@ class TrialTrainable(ray_tune.Trainable):  # type: ignore[misc]
             raise AttemptFailed(self.told)
         if self.began is not None:
             began, self.began = self.began, None
-            return {ATTEMPT: _event("began", self.attempt, **_as_begun(began))}
+            return {ATTEMPT: _event("began", self.attempt, **_as_begun(began, self.trial))}
         assert self.gang is not None, "a failed attempt has been told"
         try:
             if self.failure is not None:
@@ -121,11 +121,12 @@ def _event(event: str, attempt: int, **values: Any) -> dict[str, Any]:
 PLACE = ("rank", "host", "address", "node", "pid", "device", "log")
 
 
-def _as_begun(began: dict[str, Any]) -> dict[str, Any]:
+def _as_begun(began: dict[str, Any], trial: dict[str, Any]) -> dict[str, Any]:
+    """What the gang answered; where it could not even start, what the driver knew before."""
     places: Sequence[dict[str, Any]] = began.get("places", ())
     known = ("workers", "cpus_per_worker", "gpus_per_worker", "code_version", "code_sha256")
     return {
-        **{key: began.get(key) for key in known},
+        **{key: began.get(key, trial.get(key)) for key in known},
         "resumed_step": began.get("resumed_step", 0),
         "places": [{key: place[key] for key in PLACE} for place in places],
     }

@@ -26,7 +26,7 @@ class Worker:
         # The heavy imports, once, while the gang starts. What they made lives as long as the
         # worker: frozen, it is not searched by the garbage collections at the end of every trial.
         import harness.training.backends.ddp
-        import harness.training.loop
+        import harness.training.loop  # noqa: F401
         from harness.training.pulse import Pulse
 
         self._training: Generator[Any, None, Any] | None = None
@@ -92,7 +92,14 @@ class Worker:
     @ray.method(concurrency_group="heartbeats")  # type: ignore[untyped-decorator]
     def beat(self) -> Answer:
         """How far it is and since when."""
-        return self._pulse.values()
+        pulse = self._pulse
+        return {
+            "step": pulse.step,
+            "doing": pulse.doing,
+            "beats": pulse.beats,
+            "longest_s": pulse.longest_s,
+            "since_s": pulse.since_s(),
+        }
 
     @ray.method(concurrency_group="heartbeats")  # type: ignore[untyped-decorator]
     def log_tail(self) -> str:
@@ -112,17 +119,19 @@ def _device(gpus: int) -> str:
 
 def _newest_checkpoint(trial: Answer) -> Answer:
     """`resume_from` and `resumed_step`; a trial that has no valid checkpoint starts at step 0."""
+    checkpoints = trial["context"]["checkpoints"]
+    if checkpoints is None:
+        return {"resume_from": None, "resumed_step": 0}
     from harness.study.code_version import code_sha256
     from harness.study.trial import TrialSpec
     from harness.training.checkpoint import newest_valid
 
-    if trial["checkpoints"] is None:
-        return {"resume_from": None, "resumed_step": 0}
     spec = TrialSpec.model_validate(trial["spec"])
-    found = newest_valid(trial["checkpoints"], spec, code_sha256())
+    device = "cuda" if trial["resources"]["gpus_per_worker"] else "cpu"
+    found = newest_valid(checkpoints, spec, code_sha256(), device_type=device)
     if found is None:
         return {"resume_from": None, "resumed_step": 0}
-    return {"resume_from": str(found.folder), "resumed_step": found.step}
+    return {"resume_from": found.folder, "resumed_step": found.step}
 
 
 def log_file() -> str | None:

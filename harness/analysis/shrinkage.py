@@ -12,6 +12,7 @@ import numpy as np
 from harness.analysis.stats.arrays import MINIMUM_SEEDS, is_constant
 from harness.analysis.stats.intervals import Interval, t_interval
 from harness.analysis.study_results import StudyResults
+from harness.runs.search_log import STATES
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,13 +125,18 @@ def not_tuned(study: StudyResults, variant: str) -> str | None:
 def losses_of_search(study: StudyResults) -> dict[str, list[float]]:
     """Every ended configuration's score by variant, in rank order.
 
-    One without a score (diverged, failed, stopped) takes the worst score of all variants. A variant
-    of which nothing completed is left out where no variant completed anything.
+    One that diverged or was stopped takes the worst score of all variants. One that failed or ran
+    out of memory is left out: that says nothing of its loss. So is a variant of which nothing
+    completed where no variant completed anything.
     """
     if study.search is None:
         return {}
     ended = {
-        name: [c.score for c in study.search.variants[name].configurations if c.outcome is not None]
+        name: [
+            c.score
+            for c in study.search.variants[name].configurations
+            if c.outcome is not None and STATES[c.outcome] != "fail"
+        ]
         for name in study.ranked()
         if name in study.search.variants
     }

@@ -6,11 +6,11 @@ import json
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 from harness.cli.app import app
 from harness.cli.options import JsonOption, SetOption, StudyArgument
 from harness.errors import UserError
+from harness.report.terminal.console import PlainConsole
 
 
 @app.command()
@@ -23,7 +23,7 @@ def data(
     from harness.study.load import load_study
 
     study = load_study(study_file, overrides or ())
-    console = Console(stderr=as_json)
+    console = PlainConsole(stderr=as_json)
     dataset = prepare(study.data, progress=lambda line: console.print(f"data: {line}"))
     if as_json:
         print(json.dumps(describe(dataset), indent=1))
@@ -45,7 +45,7 @@ def schema(
     if as_json:
         print(json.dumps(json_schema(), indent=1))
     else:
-        Console().print(render_schema(section))
+        PlainConsole().print(render_schema(section))
 
 
 @app.command()
@@ -68,7 +68,7 @@ def routes(
     from harness.training.routes import forecast_routes, to_json
 
     study = load_study(study_file, overrides or ())
-    console = Console(stderr=as_json)
+    console = PlainConsole(stderr=as_json)
     dataset = prepare(study.data, progress=lambda line: console.print(f"data: {line}"))
     chosen = study.variants if variant is None else (find_variant(study, variant),)
     results = {}
@@ -103,18 +103,19 @@ def doctor(
     if as_json:
         print(json.dumps(results, indent=1))
     else:
-        Console().print(_table(results))
+        PlainConsole().print(_table(results))
     if not all(result["ok"] for result in results):
         raise typer.Exit(1)
 
 
 def _table(results: list[dict[str, Any]]) -> Any:
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(box=None, pad_edge=False)
     for column in ("", "check", "found"):
         table.add_column(column)
     for result in results:
-        mark = "[green]ok[/]" if result["ok"] else "[red]wrong[/]"
+        mark = Text("ok", style="green") if result["ok"] else Text("wrong", style="red")
         table.add_row(mark, result["check"], result["found"])
     return table

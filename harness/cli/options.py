@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from harness.errors import UserError
+
 StudyArgument = Annotated[
     Path, typer.Argument(metavar="STUDY", help="a study file, such as studies/quickstart.toml")
 ]
@@ -37,3 +39,21 @@ TrackingUriOption = Annotated[
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="print JSON for a script to read")]
 DEFAULT_RUNS_DIR = Path("runs")
+
+UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def seconds(text: str) -> float:
+    """Of a time such as `90m`, `8h` or `2d`; a bare number is seconds.
+
+    Raises:
+        UserError: it is not such a time, or not a positive one.
+    """
+    number, unit = (text[:-1], text[-1]) if text[-1:] in UNITS else (text, "s")
+    try:
+        value = float(number) * UNITS[unit]
+    except ValueError:
+        value = 0.0
+    if not 0.0 < value < float("inf"):
+        raise UserError(f"--time-budget {text!r}: give a number and a unit: 30s, 90m, 8h or 2d")
+    return value

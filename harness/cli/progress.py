@@ -62,6 +62,7 @@ class Progress:
         self.doing = "starting"  # until a trial runs
         self.running: dict[str, Running] = {}
         self.outcomes: Counter[str] = Counter()
+        self.given_up = 0
         self.live = (
             Live(self, console=console, refresh_per_second=REFRESH_PER_SECOND, transient=True)
             if console.is_terminal
@@ -90,6 +91,16 @@ class Progress:
 
     def trial_reported(self, key: str, report: Report) -> None:
         self.running[key].report = report
+
+    def attempt_failed(self, key: str, cause: str) -> None:
+        trial = self.running[key]
+        self.console.print(Text(f"{trial.job.name}: {cause}", style="yellow"), soft_wrap=True)
+
+    def trial_given_up(self, key: str, cause: str) -> None:
+        trial = self.running.pop(key)
+        self.given_up += 1
+        text = f"{trial.job.name}: no outcome in this run: {cause}"
+        self.console.print(Text(text, style="yellow"), soft_wrap=True)
 
     def trial_ended(self, key: str, outcome: Outcome) -> None:
         trial = self.running.pop(key)

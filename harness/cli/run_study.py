@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,7 @@ from rich.text import Text
 
 from harness.cli.progress import Progress
 from harness.data import TokenDataset
-from harness.errors import UserError
+from harness.errors import StudyStopped, UserError
 from harness.report.terminal.plan import twins_sentence
 from harness.runs.folder import StudyFolder
 from harness.runs.other_code import other_code_notice
@@ -23,14 +23,19 @@ from harness.runs.search_log import SearchLog, Suggested
 from harness.study.code_version import code_sha256
 from harness.study.resolution import device_type
 from harness.study.study_file import Study
+from harness.tracking.address import without_password
+from harness.tracking.live import LiveWriter
 
 if TYPE_CHECKING:
-    from tune.job import Job
+    from tune.job import Job, Launch
     from tune.rounds import Round
 
 
 class StudyRun:
-    """One run of a study: connects to Ray when the first trial must be trained, and only then."""
+    """One run of a study; use it as a context manager.
+
+    It connects to Ray, and lets MLflow follow, when the first trial must be trained, and only then.
+    """
 
     def __init__(
         self,
@@ -40,13 +45,29 @@ class StudyRun:
         dataset: TokenDataset,
         console: Console,
         address: str | None,
+        tracking_uri: str | None,
+        time_budget_s: float | None = None,
     ) -> None:
         self.study, self.folder, self.dataset = study, folder, dataset
-        self.console, self.address = console, address
+        self.console, self.address, self.tracking_uri = console, address, tracking_uri
+        self.deadline = None if time_budget_s is None else time.monotonic() + time_budget_s
         self._environment: subprocess.Popen[bytes] | None = None  # set once Ray is there
+        self._mlflow: LiveWriter | None = None
+
+    def __enter__(self) -> StudyRun:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Lets MLflow take the last reports; what it lacks after a whole run, `conclude` says."""
+        if self._mlflow is not None and (problem := self._mlflow.finish()) and kind is not None:
+            _left_out(self.console, problem)
 
     def search(self) -> None:
-        """Searches, round after round, until every variant's settings are chosen."""
+        """Searches, round after round, until every variant's settings are chosen.
+
+        Raises:
+            StudyStopped: runs of a round have no outcome; nothing is chosen without them.
+        """
         if self.study.tuning is None:
             return
         from harness.analysis.search.summary import summarise_search
@@ -55,13 +76,18 @@ class StudyRun:
         from tune.rounds import next_round
 
         while (current := next_round(self.study, self.folder)) is not None:
-            self._search(current)
+            if open_trials := self._search(current):
+                raise StudyStopped(_still_open(open_trials, "The search cannot go on without them"))
         found = summarise_search(load_snapshot(self.folder))
         assert found is not None, "a study with [tuning] has a search"
         self.console.print(render_search(found))
 
-    def confirm(self, *, retry_failed: bool, retrain_other_code: bool = False) -> None:
-        """Trains the trials that measure and are missing, up to each look."""
+    def confirm(self, *, retry_failed: bool, retrain_other_code: bool = False) -> str | None:
+        """Trains the trials that measure and are missing, up to each look.
+
+        Returns:
+            which of them have no outcome now, and why; None when all have one.
+        """
         from tune.confirmation import confirmation_batches
 
         plan = load_plan(self.folder)
@@ -75,26 +101,41 @@ class StudyRun:
             retry_failed=retry_failed,
             code=code_sha256() if retrain_other_code else None,
         ):
-            if batch.missing:
-                self._train(batch.missing)
-            else:
+            if not batch.missing:
                 self.console.print(f"All {batch.wanted} trials are done: nothing to train.")
+            elif open_trials := self._train(batch.missing):
+                return _still_open(open_trials, "The report below is without them")
+        return None
 
-    def _train(self, missing: Sequence[Job]) -> None:
+    @property
+    def _launch(self) -> Launch:
+        from tune.job import Launch
+
+        return Launch(
+            folder=self.folder,
+            dataset_path=self.dataset.path,
+            resources=self.study.resources,
+            checkpoints=self.study.checkpoints,
+        )
+
+    def _train(self, missing: Sequence[Job]) -> dict[str, str]:
+        """Names of the trials that have no outcome now, with the reason."""
         plan = load_plan(self.folder)
         total = len({trial.key for trial in plan.trials if trial.phase != "tuning"})
         with self._progress(total, total - len(missing), "to train") as progress:
             from tune.driver import run_trials
 
-            run_trials(
-                missing,
-                folder=self.folder,
-                dataset_path=self.dataset.path,
-                observers=[progress],
-                max_concurrent_trials=self.study.resources.max_concurrent_trials,
+            given_up = run_trials(
+                missing, launch=self._launch, observers=[progress], deadline=self.deadline
             )
+        return {
+            job.name: given_up.get(job.key, TIME_IS_UP)
+            for job in missing
+            if self.folder.trial(job.key).outcome() is None
+        }
 
-    def _search(self, current: Round) -> None:
+    def _search(self, current: Round) -> dict[str, str]:
+        """Keys of the runs that have no outcome now, with the reason."""
         study = self.study
         keys = {
             key
@@ -107,13 +148,23 @@ class StudyRun:
         with self._progress(total, done, f"of the search, round {current.index + 1},") as progress:
             from tune.driver import run_round
 
-            run_round(
-                study, current, folder=self.folder, dataset=self.dataset, observers=[progress]
+            given_up = run_round(
+                study,
+                current,
+                launch=self._launch,
+                dataset=self.dataset,
+                observers=[progress],
+                deadline=self.deadline,
             )
+        late = self.deadline is not None and time.monotonic() > self.deadline
+        return given_up or ({"the rest of the round": TIME_IS_UP} if late else {})
 
     @contextmanager
     def _progress(self, total: int, done: int, what: str) -> Iterator[Progress]:
         """Says what is coming, connects to Ray, and shows how far it is; also when interrupted."""
+        if self._mlflow is None:
+            _say_where(self.console, self.folder, self.tracking_uri)
+            self._mlflow = LiveWriter(self.folder, self.tracking_uri)
         self.console.print(
             f"{self.study.name}: {total - done} trials {what} ({done} done), "
             f"{self.study.resources.workers} worker(s) each"
@@ -124,8 +175,11 @@ class StudyRun:
                 yield progress
             except KeyboardInterrupt:
                 self.console.print(
-                    f"[yellow]interrupted[/]: {progress.done} of {progress.total} trials are "
-                    "finished and kept; run the same command again to go on",
+                    Text.assemble(
+                        ("interrupted", "yellow"),
+                        f": {progress.done} of {progress.total} trials are finished and kept; "
+                        "run the same command again to go on",
+                    ),
                     soft_wrap=True,
                 )
                 raise
@@ -147,14 +201,33 @@ class StudyRun:
         self._environment = write_beside(self.folder.environment_path)
 
     def _look_at_nodes(self) -> None:
-        """Says before anything trains where the nodes of a cluster differ."""
-        from tune.mixed_hardware import hardware_here, hardware_notices
-        from tune.nodes import ask_nodes
+        """Says before anything trains where the nodes of a cluster differ, or could only fail."""
+        from tune.canary import check_nodes
+        from tune.mixed_hardware import hardware_notices
 
-        question = partial(hardware_here, device_type(self.study))
-        nodes = ask_nodes(question, self.study.resources)
+        nodes = check_nodes(
+            self.study.resources,
+            device=device_type(self.study),
+            dataset_path=self.dataset.path,
+            data_sha256=self.dataset.manifest.sha256,
+        )
         for notice in hardware_notices(self.study, nodes):
             self.console.print(Text(f"{notice}.", style="yellow"), soft_wrap=True)
+
+
+TIME_IS_UP = "the time budget was spent"
+
+
+def _still_open(trials: Mapping[str, str], consequence: str) -> str:
+    """Which trials have no outcome, why, and what to do."""
+    shown = [f"{name}: {cause}" for name, cause in list(trials.items())[:4]]
+    if len(trials) > 4:
+        shown.append(f"and {len(trials) - 4} more")
+    count = f"{len(trials)} trial{'s' if len(trials) > 1 else ''}"
+    return (
+        f"{count} without an outcome, because of the machine or because somebody stopped them "
+        f"({'; '.join(shown)}). {consequence}; run the same command again to go on"
+    )
 
 
 def conclude(
@@ -185,12 +258,23 @@ def conclude(
     try:
         Tracker(folder, tracking_uri).sync(results)
     except TrackingUnavailable as error:
-        console.print(
-            f"[yellow]MLflow was left out[/]: {error}. `optbench report` writes it later."
-        )
+        _left_out(console, str(error))
     console.print(f"Report:    {page}", soft_wrap=True)
-    server = f"at {tracking_uri}" if tracking_uri else f"optbench ui --runs-dir {_shown(folder)}"
-    console.print(f"MLflow UI: {server}", soft_wrap=True)
+    _say_where(console, folder, tracking_uri)
+
+
+def _left_out(console: Console, problem: str) -> None:
+    text = Text("MLflow was left out", style="yellow")
+    text.append(f": {problem}. `optbench sync` writes it later.", style="default")
+    console.print(text, soft_wrap=True)
+
+
+def _say_where(console: Console, folder: StudyFolder, tracking_uri: str | None) -> None:
+    """Where a person looks at the runs."""
+    server = f"optbench ui --runs-dir {_shown(folder)}"
+    if tracking_uri:
+        server = f"at {without_password(tracking_uri)}"
+    console.print(Text(f"MLflow UI: {server}"), soft_wrap=True)
 
 
 def _shown(folder: StudyFolder) -> str:

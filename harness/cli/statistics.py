@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
-from rich.console import Console
 
 from harness.cli.app import app
 from harness.cli.options import JsonOption
+from harness.report.terminal.console import PlainConsole
 
 
 @app.command()
@@ -78,7 +78,7 @@ def compare(
     if as_json:
         print(json.dumps(analysis.to_json(), indent=1, allow_nan=False))
     else:
-        Console().print(render_analysis(analysis))
+        PlainConsole().print(render_analysis(analysis))
 
 
 @app.command()
@@ -122,6 +122,6 @@ def calibrate(
     if as_json:
         print(json.dumps(result.to_json(), indent=1, allow_nan=False))
     else:
-        Console().print(render_calibration(result))
+        PlainConsole().print(render_calibration(result))
     if not result.passed:
         raise typer.Exit(1)

@@ -1,4 +1,4 @@
-"""Commands that run studies: run, trial, plan, status, report, ui."""
+"""Commands that run studies: run, trial, plan, report, sync, ui."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.text import Text
 
 from harness.cli.app import app
+from harness.cli.folders import NamedStudy, named_folder, study_folder
 from harness.cli.options import (
     DEFAULT_RUNS_DIR,
     AmendOption,
@@ -22,8 +22,10 @@ from harness.cli.options import (
     SetOption,
     StudyArgument,
     TrackingUriOption,
+    seconds,
 )
-from harness.errors import UserError
+from harness.errors import StudyStopped, UserError
+from harness.report.terminal.console import PlainConsole
 
 if TYPE_CHECKING:
     from harness.data import TokenDataset
@@ -58,6 +60,13 @@ def run(
             help="train confirmation trials again that another version of the code has trained",
         ),
     ] = False,
+    time_budget: Annotated[
+        str | None,
+        typer.Option(
+            help="stop training after this time, such as 90m, 8h or 2d; trials that run are kept "
+            "with their checkpoints, and the same command goes on with them"
+        ),
+    ] = None,
     tracking_uri: TrackingUriOption = None,
 ) -> None:
     """Run a study: train what is missing, decide what is significant, write the report.
@@ -70,23 +79,35 @@ def run(
     from harness.study.plan import make_plan
     from tune.capacity import check_fits, this_machine
 
-    console = Console()
+    console = PlainConsole()
+    budget_s = None if time_budget is None else seconds(time_budget)
     study = load_study(study_file, overrides or ())
     if address is None and "RAY_ADDRESS" not in os.environ:
         check_fits(study.resources, this_machine())
     dataset = _prepare_data(study, console)
-    folder = _folder(runs_dir, study.name)
+    dataset.verify()
+    folder = study_folder(runs_dir, study.name)
     study, resolution = _resolved(study, folder, console)
     plan = make_plan(study, dataset.manifest.sha256, resolution=resolution)
     with folder.locked():
         freeze(folder, plan, source=study_file, amend=amend)
         _write_context(folder, dataset)
-        study_run = StudyRun(
-            study, folder=folder, dataset=dataset, console=console, address=address
-        )
-        study_run.search()
-        study_run.confirm(retry_failed=retry_failed, retrain_other_code=retrain_other_code)
+        with StudyRun(
+            study,
+            folder=folder,
+            dataset=dataset,
+            console=console,
+            address=address,
+            tracking_uri=tracking_uri,
+            time_budget_s=budget_s,
+        ) as study_run:
+            study_run.search()
+            still_open = study_run.confirm(
+                retry_failed=retry_failed, retrain_other_code=retrain_other_code
+            )
         conclude(folder, console, tracking_uri)
+    if still_open is not None:
+        raise StudyStopped(still_open)
 
 
 @app.command()
@@ -125,9 +146,9 @@ def plan(
     from harness.study.plan import make_plan
 
     study = load_study(study_file, overrides or ())
-    console = Console(stderr=as_json)
+    console = PlainConsole(stderr=as_json)
     dataset = _prepare_data(study, console)
-    folder = _folder(runs_dir, study.name)
+    folder = study_folder(runs_dir, study.name)
     study, resolution = _resolved(study, folder, console)
     frozen = make_plan(study, dataset.manifest.sha256, resolution=resolution)
     if not draft:
@@ -144,7 +165,7 @@ def plan(
 
 
 def _resolved(
-    study: Study, folder: StudyFolder | None, console: Console
+    study: Study, folder: StudyFolder | None, console: PlainConsole
 ) -> tuple[Study, Resolution | None]:
     """The study with a dtype in the place of every `auto`, and where it comes from."""
     from harness.runs.resolve import resolve
@@ -155,7 +176,7 @@ def _resolved(
     return found.study, found.resolution
 
 
-def _prepare_data(study: Study, console: Console) -> TokenDataset:
+def _prepare_data(study: Study, console: PlainConsole) -> TokenDataset:
     from harness.data import prepare
 
     dataset = prepare(study.data, progress=lambda line: console.print(f"data: {line}"))
@@ -176,12 +197,6 @@ def _write_context(folder: StudyFolder, dataset: TokenDataset) -> None:
     from harness.runs.files import write_json
 
     write_json(folder.path / "data.json", dataset.manifest.model_dump(mode="json"))
-
-
-def _folder(runs_dir: Path, name: str) -> StudyFolder:
-    from harness.runs.folder import StudyFolder
-
-    return StudyFolder(runs_dir / name)
 
 
 @app.command()
@@ -220,7 +235,7 @@ def trial(
     workers = os.environ.get("WORLD_SIZE", "1")
     study = load_study(study_file, [*(overrides or ()), f"resources.workers={workers}"])
     quiet = int(os.environ.get("RANK", "0")) > 0
-    console = Console(stderr=as_json, quiet=quiet)
+    console = PlainConsole(stderr=as_json, quiet=quiet)
     study, _ = _resolved(study, None, console)
     dataset = _prepare_data(study, console)
     spec = trial_spec(study, find_variant(study, variant), seed, dataset.manifest.sha256)
@@ -267,31 +282,8 @@ def _report_line(report: Any, steps: int) -> str:
 
 
 @app.command()
-def status(
-    study: Annotated[str, typer.Argument(help="a study file, or the name of a study")],
-    runs_dir: RunsDirOption = DEFAULT_RUNS_DIR,
-    as_json: JsonOption = False,
-) -> None:
-    """Show how far a study is, from its files; also while it runs in another terminal."""
-    from harness.report.terminal.status import render_status, status_values
-    from harness.runs.snapshot import load_snapshot
-
-    now = status_values(load_snapshot(_named_folder(study, runs_dir)))
-    if as_json:
-        print(json.dumps(now, indent=1))
-    else:
-        Console().print(render_status(now))
-
-
-def _named_folder(study: str, runs_dir: Path) -> StudyFolder:
-    from harness.study.load import load_study
-
-    return _folder(runs_dir, load_study(Path(study)).name if study.endswith(".toml") else study)
-
-
-@app.command()
 def report(
-    study: Annotated[str, typer.Argument(help="a study file, or the name of a study")],
+    study: NamedStudy,
     runs_dir: RunsDirOption = DEFAULT_RUNS_DIR,
     horizon: Annotated[
         list[str] | None,
@@ -306,10 +298,43 @@ def report(
     """Rebuild analysis, tables, figures and MLflow runs of a study from its files."""
     from harness.cli.run_study import conclude
 
-    folder = _named_folder(study, runs_dir)
-    horizons = [_named_folder(name, runs_dir) for name in horizon or ()]
+    folder = named_folder(study, runs_dir)
+    horizons = [named_folder(name, runs_dir) for name in horizon or ()]
     with folder.locked() if folder.path.exists() else _no_study(folder):
-        conclude(folder, Console(), tracking_uri, horizons=horizons)
+        conclude(folder, PlainConsole(), tracking_uri, horizons=horizons)
+
+
+@app.command()
+def sync(
+    study: Annotated[str, typer.Argument(help="a study file, or the name of a study")],
+    runs_dir: RunsDirOption = DEFAULT_RUNS_DIR,
+    tracking_uri: TrackingUriOption = None,
+    at_most: Annotated[
+        float, typer.Option(help="seconds that it may take in all", min=1.0)
+    ] = 600.0,
+    as_json: JsonOption = False,
+) -> None:
+    """Send to MLflow what it lacks of a study, from its files: each point once, however often.
+
+    A run does this itself. Use it after a run whose MLflow server was away.
+    """
+    from harness.tracking.address import without_password
+    from harness.tracking.tracker import Tracker, TrackingUnavailable
+
+    folder = named_folder(study, runs_dir)
+    tracker = Tracker(folder, tracking_uri)
+    with folder.locked() if folder.path.exists() else _no_study(folder):
+        try:
+            sent = tracker.sync(at_most_s=at_most)
+        except TrackingUnavailable as error:
+            print(f"error: MLflow is not up to date: {error}", file=sys.stderr)
+            raise typer.Exit(1) from None
+    where = without_password(tracker.tracking_uri)
+    if as_json:
+        values = {"tracking_uri": where, "new_runs": sent.runs, "new_points": sent.points}
+        print(json.dumps(values, indent=1))
+    else:
+        print(f"{where}: {sent.runs} new runs, {sent.points:,} new points")
 
 
 def _no_study(folder: StudyFolder) -> Any:

@@ -104,5 +104,7 @@ def repeats(ended: Sequence[AttemptEnded]) -> bool:
 
 def endings_by(code_sha256: str, events: Sequence[AttemptEvent]) -> list[AttemptEnded]:
     """How the attempts of this code ended, in order."""
-    own = {e.attempt for e in events if isinstance(e, AttemptBegan) and e.code_sha256 == code_sha256}
+    own = {
+        e.attempt for e in events if isinstance(e, AttemptBegan) and e.code_sha256 == code_sha256
+    }
     return [e for e in events if isinstance(e, AttemptEnded) and e.attempt in own]

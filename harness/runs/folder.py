@@ -13,8 +13,9 @@ JSON only; nothing is ever unpickled.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -83,16 +84,24 @@ class TrialFolder:
     def outcome_path(self) -> Path:
         return self.path / "outcome.json"
 
+    def start(self, spec: TrialSpec) -> None:
+        """Empties the folder of what was trained before, and writes the spec."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        self.clear_stop()
+        self.outcome_path.unlink(missing_ok=True)
+        self.reports_path.unlink(missing_ok=True)
+        shutil.rmtree(self.checkpoints_path, ignore_errors=True)
+        write_json(self.spec_path, spec.model_dump(mode="json"))
+
     def begin(self, spec: TrialSpec, event: AttemptBegan) -> None:
         """Notes an attempt; what it goes on from stays, what other code left does not.
 
         An attempt without an end is one whose driver died.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
         events = self.attempts()
         last = next((e for e in reversed(events) if isinstance(e, AttemptBegan)), None)
         if last is None or last.code_sha256 != event.code_sha256:
-            self.reports_path.unlink(missing_ok=True)
+            self.start(spec)
         self.outcome_path.unlink(missing_ok=True)
         if events and isinstance(events[-1], AttemptBegan):
             cause = "the run that made this attempt ended without a word"
@@ -100,7 +109,6 @@ class TrialFolder:
                 attempt=events[-1].attempt, at=event.at, end="stopped", cause=cause
             )
             self.append_attempt(ended)
-        write_json(self.spec_path, spec.model_dump(mode="json"))
         self.append_attempt(event)
 
     def spec(self) -> TrialSpec | None:
@@ -245,7 +253,8 @@ class StudyFolder:
             try:
                 yield
             finally:
-                self.owner_path.unlink(missing_ok=True)
+                with suppress(OSError):
+                    self.owner_path.unlink()
         finally:
             lock.release()
 

@@ -1,8 +1,8 @@
 """outcome.json: how one trial ended, sealed to that trial, its reports and its own words.
 
 Beside the outcome the file says whose it is (`trial_key`), the SHA-256 of the trial's
-reports.jsonl, and its own. An outcome of another trial, or a digit that a disk or a hand has changed, is refused
-before it can bend a statistic. Files of versions before the seal have none of the three.
+reports.jsonl, and its own. An outcome of another trial, or a digit that a disk or a hand has
+changed, is refused before it can bend a statistic. Files of versions before the seal have none.
 """
 
 from __future__ import annotations

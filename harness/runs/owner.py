@@ -46,7 +46,7 @@ class Owner(Record):
         return f"pid {self.pid} on {self.host}, since {self.since}: {self.command}"
 
     def life(self) -> Life:
-        """Whether it still lives; of a process on another host nothing can be known here."""
+        """Whether it still lives; of a process on another host this cannot be known here."""
         if self.host != platform.node():
             return "unknown"
         try:
@@ -55,6 +55,8 @@ class Owner(Record):
             gone = process.status() == psutil.STATUS_ZOMBIE
         except psutil.NoSuchProcess:
             return "dead"
+        except psutil.AccessDenied:
+            return "unknown"
         return "lives" if same and not gone else "dead"
 
 

@@ -1,17 +1,17 @@
 """The log of a search: what was suggested and how it ended, in the order of the events.
 
 `runs/<study>/tuning.jsonl` grows by whole lines. Together with the trials' own files it is all
-that is needed to continue an interrupted search, the searcher's state included: the same events
-in the same order bring a searcher with the same seed into the same state.
+that is needed to continue an interrupted search: a searcher keeps nothing else in mind, the next
+point follows from what was drawn and how it ended.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, TypeAdapter
+from pydantic import Field, TypeAdapter, model_validator
 
 from harness.runs import json_lines
 from harness.runs.reading import RESTORE, read_records
@@ -35,14 +35,41 @@ class Suggested(Record):
         return f"#{self.index} {settings_text(self.point)} seed {seed}"
 
 
+ToldState = Literal["complete", "pruned", "fail"]
+
+STATES: dict[OutcomeWord, ToldState] = {
+    "completed": "complete",
+    "diverged": "complete",
+    "stopped": "pruned",
+    "out_of_memory": "fail",
+    "failed": "fail",
+}
+"""What an outcome is to a searcher: diverging is what the training did, a failure says nothing."""
+
+
 class Ended(Record):
-    """All training runs of a configuration have an outcome."""
+    """All training runs of a configuration have an outcome; what the searcher learns from them."""
 
     event: Literal["ended"] = "ended"
     variant: str
     index: int
     outcome: OutcomeWord = Field(description="the worst over the tuning seeds")
-    told: float = Field(description="the loss that the searcher was told, finite in any case")
+    state: ToldState
+    told: float | None = Field(description="the loss that the searcher is told; null: failed")
+    step: int | None = Field(
+        default=None, description="at which a pruned one had the loss; null: also before 0.2"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_an_older_version(cls, values: Any) -> Any:
+        """0.1.0 wrote no state, and told of a failure as if it had diverged."""
+        if isinstance(values, dict) and "state" not in values and values.get("outcome") in STATES:
+            state = STATES[values["outcome"]]
+            values = {**values, "state": state}
+            if state == "fail":
+                values["told"] = None
+        return values
 
 
 class Widened(Record):

@@ -7,7 +7,8 @@ The settings of the data, of the model and of the optimizers stand where those a
 from __future__ import annotations
 
 import itertools
-from typing import Literal, Self
+from pathlib import Path
+from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -82,6 +83,19 @@ class ResourcesConfig(Record):
     gpus_per_worker: Literal[0, 1] = Field(
         default=0, description="0: CPU with gloo; 1: one CUDA device with NCCL"
     )
+    max_failures: int = Field(
+        default=3,
+        ge=1,
+        description="attempts of a trial that its machines may end before this run gives it up; "
+        "the next run tries again",
+    )
+    heartbeat_timeout_s: float = Field(
+        default=30.0,
+        ge=1.0,
+        description="seconds without a sign of life after which an attempt is ended as hung: of a "
+        "worker that does not answer, or of a gang that stands still (there at least, and at least "
+        "20 times its longest step)",
+    )
     max_concurrent_trials: int | None = Field(
         default=None,
         ge=1,
@@ -117,6 +131,33 @@ class CheckpointSettings(Record):
         description="checkpoints of a trial that stay, the newest ones; with 2 there is one to "
         "fall back on when the newest is damaged",
     )
+    storage: str | None = Field(
+        default=None,
+        description="folder or URI (such as s3://bucket/runs) that every node reaches, for "
+        "clusters without a shared file system; none: the trial's own folder in the runs folder",
+    )
+
+    @property
+    def are_taken(self) -> bool:
+        return self.every_steps is not None or self.every_minutes > 0
+
+    def for_workers(self, own: Path) -> dict[str, Any]:
+        """What a worker's context holds of this, as plain values.
+
+        Args:
+            own: the trial's folder for checkpoints, below those of its study and its key.
+        """
+        if not self.are_taken:
+            return {"checkpoints": None}
+        where = str(own)
+        if self.storage is not None:
+            where = "/".join([self.storage.rstrip("/"), own.parents[2].name, own.parent.name])
+        return {
+            "checkpoints": where,
+            "checkpoint_every_minutes": self.every_minutes,
+            "checkpoint_every_steps": self.every_steps,
+            "checkpoints_kept": self.keep,
+        }
 
 
 class SeedsConfig(Record):

@@ -16,7 +16,6 @@ from harness.study.study_file import AnyOptimizer, Study, VariantConfig
 from models import AnyModel
 from optimizers import LearningRateSchedule
 
-
 PLACEMENT = ("workers", "cpus_per_worker", "gpus_per_worker")
 """What a trial occupies. Plans of version 1 counted it as part of what a trial is."""
 

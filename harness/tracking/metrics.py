@@ -119,8 +119,9 @@ def _counted(counters: Mapping[str, float]) -> dict[str, float]:
     }
 
 
-def with_final_loss(group: MetricGroup, loss: float, step: int) -> MetricGroup:
+def with_final_loss(group: MetricGroup, loss: float) -> MetricGroup:
     """Only a completed trial has a final loss, so this column holds nothing misleading."""
+    step = next(step for key, _, step in group.values if key == "step")
     final = metric_group({FINAL_LOSS: loss, "perplexity": perplexity(loss)}, step=step)
     return MetricGroup(values=group.values + final.values, elapsed_s=group.elapsed_s)
 

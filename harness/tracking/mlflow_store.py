@@ -8,6 +8,7 @@ import os
 import time
 import warnings
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -70,18 +71,53 @@ def open_client(tracking_uri: str) -> MlflowClient:
         return MlflowClient(tracking_uri=tracking_uri)
 
 
+@dataclass
+class StoredRun:
+    """What MLflow holds of a run, as it was read, or written since."""
+
+    run_id: str
+    start_time: int  # milliseconds since 1970
+    status: str
+    metrics: dict[str, float]  # the latest value of each
+    params: set[str]
+    tags: dict[str, str]
+
+    @staticmethod
+    def of(run: Run) -> StoredRun:
+        return StoredRun(
+            run_id=run.info.run_id,
+            start_time=run.info.start_time,
+            status=run.info.status,
+            metrics=dict(run.data.metrics),
+            params=set(run.data.params),
+            tags=dict(run.data.tags),
+        )
+
+
+@dataclass
+class Sent:
+    """What was not there before."""
+
+    runs: int = 0
+    points: int = 0
+
+
 class StudyRuns:
-    """The runs of one study in MLflow, read once, then brought to agree with the records."""
+    """The runs of one study in MLflow, read once, then brought to agree with the records.
+
+    After a request that failed it is not known what MLflow holds: read it anew, in a new object.
+    """
 
     def __init__(self, client: MlflowClient, experiment_id: str, study_id: str) -> None:
         self.client, self.experiment_id, self.study_id = client, experiment_id, study_id
-        self.runs: dict[str, Run] = {}
-        for run in self._existing():
-            if run.data.tags[ROLE] in self.runs:
+        self.sent = Sent()
+        self.runs: dict[str, StoredRun] = {}
+        for run in map(StoredRun.of, self._existing()):
+            if run.tags[ROLE] in self.runs:
                 # A request that was answered too late and sent again.
-                client.delete_run(run.info.run_id)
+                client.delete_run(run.run_id)
             else:
-                self.runs[run.data.tags[ROLE]] = run
+                self.runs[run.tags[ROLE]] = run
 
     def _existing(self) -> Iterator[Run]:
         token = None
@@ -106,28 +142,27 @@ class StudyRuns:
         """
         run = self.runs.get(record.role)
         if run is not None and self._is_of_another_attempt(run, record):
-            self.client.delete_run(run.info.run_id)
+            self.client.delete_run(run.run_id)
             run = None
         if run is None:
-            run = self._create(record, started)
+            run = self.runs[record.role] = self._create(record, started)
         self._write_values(run, record)
         self._write_status(run, record)
-        self.runs[record.role] = run
 
     @staticmethod
-    def _is_of_another_attempt(run: Run, record: RunRecord) -> bool:
+    def _is_of_another_attempt(run: StoredRun, record: RunRecord) -> bool:
         """A trial that began anew, or a summary of the same trials with other results."""
-        written = run.data.metrics.get(record.marker)
+        written = run.metrics.get(record.marker)
         if written is None:
             return False
         if not record.groups:
             return True
-        last = record.marker_of(record.groups[-1])
-        if run.data.tags.get(CONTENT) == record.content:
-            return bool(written > last)
-        return record.marker == "step" or bool(written >= last)
+        if run.tags.get(CONTENT) == record.content:
+            # The same course; points beyond the file's last are those of steps trained again.
+            return False
+        return record.marker == "step" or written >= record.marker_of(record.groups[-1])
 
-    def _create(self, record: RunRecord, started: float | None) -> Run:
+    def _create(self, record: RunRecord, started: float | None) -> StoredRun:
         milliseconds = round(1000 * (time.time() if started is None else started))
         tags = self._tags(record) | {
             STUDY_ID: self.study_id,
@@ -135,50 +170,57 @@ class StudyRuns:
             "mlflow.source.name": "optbench",
             "mlflow.user": "optbench",
         }
-        return self.client.create_run(
+        run = self.client.create_run(
             self.experiment_id, start_time=milliseconds, tags=tags, run_name=record.name
         )
+        self.sent.runs += 1
+        return StoredRun.of(run)
 
     def _tags(self, record: RunRecord) -> dict[str, str]:
         tags = record.tags | {CONTENT: record.content}
         if record.parent is not None:
-            tags[PARENT] = self.runs[record.parent].info.run_id
+            tags[PARENT] = self.runs[record.parent].run_id
         return {key: value[:MAX_TAG_LENGTH] for key, value in tags.items()}
 
-    def _write_values(self, run: Run, record: RunRecord) -> None:
+    def _write_values(self, run: StoredRun, record: RunRecord) -> None:
         """Params, metrics and tags that are not there yet, in as few requests as possible."""
         from mlflow.entities import Param, RunTag
 
-        data, tags = run.data, self._tags(record)
-        written = data.metrics.get(record.marker, -1.0)
-        groups = [group for group in record.groups if record.marker_of(group) > written]
+        tags = self._tags(record)
+        groups = _missing(run, record)
         params = [
             Param(key, value[:MAX_PARAM_LENGTH])
             for key, value in record.params.items()
-            if key not in data.params
+            if key not in run.params
         ]
-        changed = [RunTag(k, value) for k, value in tags.items() if data.tags.get(k) != value]
+        changed = [RunTag(k, value) for k, value in tags.items() if run.tags.get(k) != value]
         for metrics, some_params, some_tags in zip_longest(
-            (_metrics(batch, run.info.start_time) for batch in _batches(groups)),
+            (_metrics(batch, run.start_time) for batch in _batches(groups)),
             _slices(params, PARAMS_PER_BATCH),
             _slices(changed, TAGS_PER_BATCH),
             fillvalue=(),
         ):
-            self.client.log_batch(run.info.run_id, metrics, some_params, some_tags)
+            self.client.log_batch(run.run_id, metrics, some_params, some_tags)
+            self.sent.points += len(metrics)
+        run.metrics |= {key: value for group in groups for key, value, _ in group.values}
+        run.params |= record.params.keys()
         for key in OPTIONAL_TAGS:
-            if key in data.tags and key not in tags:
-                self.client.delete_tag(run.info.run_id, key)
+            if key in run.tags and key not in tags:
+                self.client.delete_tag(run.run_id, key)
+                del run.tags[key]
+        run.tags |= tags
 
-    def _write_status(self, run: Run, record: RunRecord) -> None:
-        if run.info.status == record.status:
+    def _write_status(self, run: StoredRun, record: RunRecord) -> None:
+        if run.status == record.status:
             return
         if record.status == "RUNNING":
-            self.client.update_run(run.info.run_id, status=record.status)
-            return
-        ended = None
-        if record.duration_s is not None:
-            ended = run.info.start_time + round(1000 * record.duration_s)
-        self.client.set_terminated(run.info.run_id, status=record.status, end_time=ended)
+            self.client.update_run(run.run_id, status=record.status)
+        else:
+            ended = None
+            if record.duration_s is not None:
+                ended = run.start_time + round(1000 * record.duration_s)
+            self.client.set_terminated(run.run_id, status=record.status, end_time=ended)
+        run.status = record.status
 
     def write_artifacts(self, role: str, files: Sequence[Path]) -> None:
         """Uploads the files if one of them changed since the last time."""
@@ -186,11 +228,25 @@ class StudyRuns:
         digest = hashlib.sha256()
         for path in files:
             digest.update(path.name.encode() + b"\0" + path.read_bytes())
-        if run.data.tags.get(ARTIFACTS) == digest.hexdigest():
+        if run.tags.get(ARTIFACTS) == digest.hexdigest():
             return
         for path in files:
-            self.client.log_artifact(run.info.run_id, str(path))
-        self.client.set_tag(run.info.run_id, ARTIFACTS, digest.hexdigest())
+            self.client.log_artifact(run.run_id, str(path))
+        self.client.set_tag(run.run_id, ARTIFACTS, digest.hexdigest())
+
+
+def _missing(run: StoredRun, record: RunRecord) -> list[MetricGroup]:
+    """The groups that the run does not hold, by the latest value of the record's marker.
+
+    The last report of a trial may be there from before the trial ended; then its final loss is not.
+    """
+    written = run.metrics.get(record.marker, -1.0)
+    groups = [group for group in record.groups if record.marker_of(group) > written]
+    if groups or not record.groups or record.marker_of(record.groups[-1]) < written:
+        return groups
+    last = record.groups[-1]
+    late = tuple(value for value in last.values if value[0] not in run.metrics)
+    return [replace(last, values=late)] if late else []
 
 
 def _metrics(groups: Sequence[MetricGroup], start_time: int) -> list[Any]:

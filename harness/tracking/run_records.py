@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from harness.analysis.shrinkage import not_tuned, settings_in_force
 from harness.analysis.study_results import StudyResults
-from harness.runs.snapshot import TrialSnapshot
+from harness.runs.attempts import AttemptEvent
+from harness.runs.snapshot import StudySnapshot, TrialSnapshot
 from harness.study.dotted import flatten, write_value
+from harness.study.plan import PlannedTrial
+from harness.tracking.attempt_tags import attempt_tags
 from harness.tracking.metrics import (
     FORBIDDEN_IN_KEYS,
     MetricGroup,
@@ -24,7 +27,7 @@ from harness.tracking.metrics import (
     summary_metrics,
     with_final_loss,
 )
-from harness.training.records import OUTCOMES, OutcomeWord
+from harness.training.records import OUTCOMES, OutcomeWord, Report
 
 Status = Literal["RUNNING", "FINISHED", "FAILED", "KILLED"]
 
@@ -72,10 +75,11 @@ def records(study: StudyResults) -> Iterator[RunRecord]:
     for variant in study.variants:
         yield variant_record(study, variant)
     # A search may draw the same point twice; it is one training run, and one run here.
-    trials = {role_of(trial): trial for trial in study.trials}
+    trials = {role_of(trial.planned): trial for trial in study.trials}
     for trial in trials.values():
-        if trial.reports or trial.outcome is not None:
-            yield trial_record(study, trial)
+        attempts = study.folder.trial(trial.key).attempts()
+        if trial.reports or trial.outcome is not None or attempts:
+            yield trial_record(study, trial, attempts=attempts)
 
 
 def study_record(study: StudyResults) -> RunRecord:
@@ -134,19 +138,44 @@ def _no_verdict(study: StudyResults, variant: str) -> str:
     return "baseline" if variant == study.baseline else "none yet"
 
 
-def trial_record(study: StudyResults, trial: TrialSnapshot) -> RunRecord:
+def trial_record(
+    study: StudySnapshot, trial: TrialSnapshot, *, attempts: Sequence[AttemptEvent] = ()
+) -> RunRecord:
+    return trial_run(
+        study,
+        trial,
+        attempts=attempts,
+        groups=[report_metrics(report) for report in trial.reports],
+        content=content_of(trial.reports[0]) if trial.reports else "",
+    )
+
+
+def content_of(first: Report) -> str:
+    """Tells a training run from another one of the same trial: its first report has times."""
+    return _digest(first.model_dump(mode="json"))
+
+
+def trial_run(
+    study: StudySnapshot,
+    trial: TrialSnapshot,
+    *,
+    attempts: Sequence[AttemptEvent],
+    groups: Sequence[MetricGroup],
+    content: str,
+) -> RunRecord:
+    """The run of a trial that has begun; what is sent of its reports are the `groups`."""
+    outcome = trial.outcome
     tags = {
         "study": study.name,
         "variant": trial.variant,
         "seed": str(trial.seed),
         "phase": trial.planned.phase,
-        "outcome": trial.state,
+        "outcome": "running" if outcome is None else outcome.outcome,
         "trial_key": trial.key,
         "plan_sha256": study.plan.sha256,
         "data_sha256": study.plan.data_sha256,
+        **attempt_tags(attempts),
     }
-    outcome = trial.outcome
-    groups = [report_metrics(report) for report in trial.reports]
     if outcome is not None:
         optional = {
             "initial_sha256": outcome.initial_parameters_sha256,
@@ -157,9 +186,9 @@ def trial_record(study: StudyResults, trial: TrialSnapshot) -> RunRecord:
         if outcome.outcome == "diverged":
             tags["diverged"] = str(outcome.diverged_at_step)
     if groups and trial.loss is not None:
-        groups[-1] = with_final_loss(groups[-1], trial.loss, trial.reports[-1].step)
+        groups = [*groups[:-1], with_final_loss(groups[-1], trial.loss)]
     return RunRecord(
-        role=role_of(trial),
+        role=role_of(trial.planned),
         key=trial.key,
         name=f"{trial.variant} {trial.planned.detail}"
         + (f" {trial.key[:6]} (tuning)" if trial.planned.phase == "tuning" else ""),
@@ -167,22 +196,21 @@ def trial_record(study: StudyResults, trial: TrialSnapshot) -> RunRecord:
         params=_params({} if trial.spec is None else trial.spec.model_dump(mode="json")),
         tags=tags,
         groups=tuple(groups),
-        content=_digest(trial.reports[0].model_dump(mode="json")) if trial.reports else "",
+        content=content,
         status="RUNNING" if outcome is None else STATUS_OF_OUTCOME[outcome.outcome],
         duration_s=outcome.wall_time_s if outcome is not None else None,
     )
 
 
-def role_of(trial: TrialSnapshot) -> str:
+def role_of(planned: PlannedTrial) -> str:
     """What tells a trial from all others, and stays when a changed plan changes its key.
 
     A search trains one variant and seed many times; only the key tells its runs apart.
     """
-    planned = trial.planned
     role = f"trial/{planned.phase}/{planned.variant}/{planned.seed}"
     if planned.steps is not None:
         role += f"/{planned.steps}"
-    return f"{role}/{trial.key}" if planned.phase == "tuning" else role
+    return f"{role}/{planned.key}" if planned.phase == "tuning" else role
 
 
 def note(study: StudyResults, *, links: Mapping[str, str] | None = None) -> str:

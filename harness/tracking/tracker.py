@@ -7,11 +7,15 @@ server that is down costs a study seconds and no result.
 from __future__ import annotations
 
 import sys
+import threading
 import time
 import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from filelock import FileLock, Timeout
 from pydantic import Field, TypeAdapter
 
 from harness.analysis.study_results import StudyResults, load_results
@@ -19,17 +23,29 @@ from harness.runs.files import write_json
 from harness.runs.folder import StudyFolder
 from harness.runs.reading import exists, read_record
 from harness.study.record import Record
+from harness.tracking.address import without_password
 from harness.tracking.run_records import STUDY_ROLE, RunRecord, note, records
 from harness.tracking.ui_views import addresses, view_tags
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import Experiment
+
+    from harness.tracking.mlflow_store import Sent, StudyRuns
 
 QUIET_S = 60.0
 """After a failure the server is left alone for so long, so that it cannot hold up a study."""
 
+SYNC_S = 120.0
+"""So long may MLflow take in all at the end of a run; a study of 1000 trials takes about 70 s."""
+
+OTHER_WRITER_S = 10.0
+"""So long may another process still write the same study; a run's own one is over before."""
+
 EXPERIMENT_KIND = "custom_model_development"
 """Without this tag the UI takes some experiments for collections of traces."""
+
+NOTE = "mlflow.note.content"
 
 
 class _Identity(Record):
@@ -62,11 +78,12 @@ class Tracker:
     def tracking_uri(self) -> str:
         return self.given_uri or f"sqlite:///{self.folder.path.parent / 'mlflow.db'}"
 
-    def sync(self, results: StudyResults | None = None) -> None:
+    def sync(self, results: StudyResults | None = None, *, at_most_s: float = SYNC_S) -> Sent:
         """Writes what is missing. Nothing is written twice, whatever was interrupted before.
 
         Args:
             results: of the folder, as they were just analysed; None: they are read from its files.
+            at_most_s: in all, however many requests it takes and however slow each of them is.
 
         Raises:
             TrackingUnavailable: MLflow could not be reached or written. For the next minute every
@@ -77,49 +94,66 @@ class Tracker:
             raise TrackingUnavailable(self._last_failure)
         study = load_results(self.folder) if results is None else results
         try:
-            self._sync(study)
+            return _within(at_most_s, lambda: self._sync(study))
         except _failures() as error:
             self._client = None
             self._quiet_until = time.monotonic() + QUIET_S
-            self._last_failure = f"{self.tracking_uri}: {_reason(error)}"
+            self._last_failure = self.failure(error)
             raise TrackingUnavailable(self._last_failure) from error
 
-    def _sync(self, study: StudyResults) -> None:
+    def failure(self, error: Exception) -> str:
+        """Where and why, in one line and without a password."""
+        return without_password(f"{self.tracking_uri}: {_reason(error)}", self.given_uri)
+
+    def _sync(self, study: StudyResults) -> Sent:
+        with writing_alone(self.folder, OTHER_WRITER_S):
+            runs = self.connect(study, describe=True)
+            for record in records(study):
+                runs.write(record, started=started(study.folder, record))
+            runs.write_artifacts(STUDY_ROLE, _artifacts(study.folder))
+        return runs.sent
+
+    def connect(self, study: StudyResults, *, describe: bool) -> StudyRuns:
+        """Reads what MLflow holds of the study.
+
+        Args:
+            describe: bring the description and the views of the experiment up to date; otherwise
+                they are written only where there are none.
+        """
         from harness.tracking.mlflow_store import StudyRuns, open_client
 
-        client = self._client = self._client or open_client(self.tracking_uri)
-        experiment_id = self._experiment(client, study)
-        runs = StudyRuns(client, experiment_id, self._study_id())
-        for record in records(study):
-            runs.write(record, started=_started(study, record))
-        runs.write_artifacts(STUDY_ROLE, _artifacts(study.folder))
+        if self._client is None:
+            with self._creating_alone():
+                self._client = open_client(self.tracking_uri)
+        experiment = self._experiment(self._client, study.name)
+        if describe or NOTE not in experiment.tags:
+            _describe(self._client, experiment, study)
+        return StudyRuns(self._client, str(experiment.experiment_id), self._study_id())
 
-    def _experiment(self, client: MlflowClient, study: StudyResults) -> str:
-        """The experiment's id, after its description and views were brought up to date."""
-        found = client.get_experiment_by_name(study.name)
+    @contextmanager
+    def _creating_alone(self) -> Iterator[None]:
+        """Two runs that begin at the same time would both create the tables of a new store."""
+        runs_dir = self.folder.path.parent
+        alone = FileLock(runs_dir / ".mlflow.lock") if self.given_uri is None else nullcontext()
+        with alone:
+            yield
+
+    def _experiment(self, client: MlflowClient, name: str) -> Experiment:
+        found = client.get_experiment_by_name(name)
         if found is None:
             # A server decides itself where artifacts go.
-            location = (self.folder.path.parent / "mlartifacts" / study.name).as_uri()
+            location = (self.folder.path.parent / "mlartifacts" / name).as_uri()
             created = client.create_experiment(
-                study.name, artifact_location=None if self.given_uri else location
+                name, artifact_location=None if self.given_uri else location
             )
             found = client.get_experiment(created)
         if found.lifecycle_stage != "active":
             raise OSError(
-                f"the experiment {study.name!r} was deleted in MLflow: restore it with `mlflow "
+                f"the experiment {name!r} was deleted in MLflow: restore it with `mlflow "
                 f"experiments restore -x {found.experiment_id}`, or remove it for good with "
                 "`mlflow gc`"
             )
-        experiment_id = str(found.experiment_id)
-        tags = {
-            "mlflow.experimentKind": EXPERIMENT_KIND,
-            "mlflow.note.content": note(study, links=addresses(experiment_id)),
-            **view_tags(),
-        }
-        for key, value in tags.items():
-            if found.tags.get(key) != value:
-                client.set_experiment_tag(experiment_id, key, value)
-        return experiment_id
+        return found
 
     def _study_id(self) -> str:
         """Tells this folder's runs from those of another folder with the same study."""
@@ -129,11 +163,61 @@ class Tracker:
         return read_record(path, _IDENTITY, "delete it: MLflow then gets new runs").study_id
 
 
-def _started(study: StudyResults, record: RunRecord) -> float | None:
+def _describe(client: MlflowClient, experiment: Experiment, study: StudyResults) -> None:
+    experiment_id = str(experiment.experiment_id)
+    tags = {
+        "mlflow.experimentKind": EXPERIMENT_KIND,
+        NOTE: note(study, links=addresses(experiment_id)),
+        **view_tags(),
+    }
+    for key, value in tags.items():
+        if experiment.tags.get(key) != value:
+            client.set_experiment_tag(experiment_id, key, value)
+
+
+@contextmanager
+def writing_alone(folder: StudyFolder, at_most_s: float) -> Iterator[None]:
+    """Holds the study's place in MLflow for one process: two would each create what is missing."""
+    lock = FileLock(folder.path / ".tracking.lock")
+    try:
+        lock.acquire(timeout=at_most_s)
+    except Timeout:
+        raise OSError("another process is writing this study") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _within(at_most_s: float, work: Callable[[], Sent]) -> Sent:
+    """Does it in a thread, which is left alone when the time is over: it ends with the process.
+
+    A limit for each request would not do: a slow server may take it for every one of thousands.
+    """
+    answers: list[Sent] = []
+    errors: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            answers.append(work())
+        except BaseException as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(at_most_s)
+    if errors:
+        raise errors[0]
+    if not answers:
+        raise TimeoutError(f"it took longer than {at_most_s:g} s")
+    return answers[0]
+
+
+def started(folder: StudyFolder, record: RunRecord) -> float | None:
     """When the run began, as its files tell; the study and its summaries begin with the plan."""
     if record.key is None:
-        return study.folder.plan_path.stat().st_mtime
-    spec = study.folder.trial(record.key).spec_path
+        return folder.plan_path.stat().st_mtime
+    spec = folder.trial(record.key).spec_path
     return spec.stat().st_mtime if spec.exists() else None
 
 
@@ -150,7 +234,8 @@ def _failures() -> tuple[type[Exception], ...]:
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
 
-    return MlflowException, SQLAlchemyError, OSError
+    # ImportError: the driver of a database that is not installed. ValueError: not an address.
+    return MlflowException, SQLAlchemyError, OSError, ImportError, ValueError
 
 
 REASONS = {
@@ -160,10 +245,15 @@ REASONS = {
 }
 """What MLflow buries in a line of several hundred characters, and in plain words."""
 LONGEST_REASON = 200
+DRIVERS = {"psycopg": "'psycopg[binary]'", "psycopg2": "psycopg2-binary", "MySQLdb": "mysqlclient"}
+"""Packages that are called otherwise than their module."""
 
 
 def _reason(error: Exception) -> str:
     text = str(error).strip()
+    if isinstance(error, ModuleNotFoundError):
+        module = str(error.name)
+        return f"its driver is not installed here: pip install {DRIVERS.get(module, module)}"
     for sign, words in REASONS.items():
         if sign in text:
             return words

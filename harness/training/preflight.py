@@ -38,7 +38,9 @@ def check_gang(backend: Backend, spec: TrialSpec, context: WorkerContext) -> dic
             f"{backend.num_workers}, and an all-reduce counted {counted}"
         )
     found = backend.describe()
-    _require("Accelerate's distributed type", found["distributed_type"], _distributed_type(spec, context))
+    _require(
+        "Accelerate's distributed type", found["distributed_type"], _distributed_type(spec, context)
+    )
     return {**found, "workers_counted": counted}
 
 

@@ -9,13 +9,17 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sys
 import tempfile
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import ray
 from ray.cluster_utils import Cluster
 
+from harness.errors import StudyStopped
+from tune.canary import check_nodes
 from tune.mixed_hardware import hardware_here
 from tune.nodes import ask_nodes
 
@@ -34,14 +38,30 @@ def introduce(device: str) -> tuple[str | None, str]:
 def ask(cluster: Cluster) -> dict[str, object]:
     question = partial(introduce, "cpu")
     alone = ask_nodes(question, Size())
+    alone_checked = check(SHA256)
     cluster.add_node(num_cpus=2, env_vars={"ROLE_OF_THE_NODE": "large"})
-    return {
+    answers = {
         "alone": alone,
+        "alone checked": alone_checked,
         "both": ask_nodes(question, Size()),
         "large": ask_nodes(question, Size(cpus_per_worker=2)),
+        "checked": check(SHA256),
+        "other data": check("f" * 64),
     }
+    cluster.add_node(num_cpus=1, env_vars={"GLOO_SOCKET_IFNAME": "nowhere0"})
+    return {**answers, "cut off": check(SHA256)}
 
 
+def check(sha256: str) -> object:
+    """Addresses of the nodes that passed, or why training was refused."""
+    try:
+        nodes = check_nodes(Size(), device="cpu", dataset_path=DATA, data_sha256=sha256)
+    except StudyStopped as stopped:
+        return str(stopped)
+    return sorted(nodes)
+
+
+DATA, SHA256 = Path(sys.argv[1]), sys.argv[2]
 folder = tempfile.mkdtemp(prefix="nodes-")  # short: a socket's path has at most 107 characters
 cluster = Cluster(
     initialize_head=True,

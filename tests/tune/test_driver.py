@@ -11,11 +11,12 @@ from harness.data import TokenDataset, prepare
 from harness.runs.folder import StudyFolder
 from harness.study.load import load_study
 from harness.study.plan import expand
+from harness.study.settings import CheckpointSettings, ResourcesConfig
 from harness.study.trial import TrialSpec, trial_spec
 from harness.training.records import Outcome, Report
 from tune.driver import run_trials
 from tune.gang import Gang, GangFailure
-from tune.job import Job
+from tune.job import Job, Launch
 
 
 class Listener:
@@ -28,8 +29,14 @@ class Listener:
     def trial_reported(self, key: str, report: Report) -> None:
         self.events.append(("reported", key))
 
+    def attempt_failed(self, key: str, cause: str) -> None:
+        self.events.append(("attempt failed", key))
+
     def trial_ended(self, key: str, outcome: Outcome) -> None:
         self.events.append(("ended", key))
+
+    def trial_given_up(self, key: str, cause: str) -> None:
+        self.events.append(("given up", key))
 
 
 def jobs(*specs: TrialSpec) -> list[Job]:
@@ -48,8 +55,23 @@ def without_times(reports: list[dict]) -> list[dict]:  # type: ignore[type-arg]
     return [{k: v for k, v in r.items() if k not in measured} for r in reports]
 
 
+def launched(folder: StudyFolder, dataset: TokenDataset, **resources: int) -> Launch:
+    return Launch(
+        folder=folder,
+        dataset_path=dataset.path,
+        resources=ResourcesConfig(**resources),
+        checkpoints=CheckpointSettings(every_minutes=0),
+    )
+
+
+def begin_in(gang: Gang, spec: TrialSpec, dataset: TokenDataset) -> None:
+    launch = launched(StudyFolder(Path("/no/study")), dataset, workers=2)
+    (job,) = jobs(spec)
+    gang.start(launch.config(job))
+
+
 def train_in(gang: Gang, spec: TrialSpec, dataset: TokenDataset) -> list[dict]:  # type: ignore[type-arg]
-    gang.start(spec.model_dump(mode="json"), str(dataset.path))
+    begin_in(gang, spec, dataset)
     answers = []
     while True:
         ((kind, answer),) = gang.advance().items()
@@ -83,7 +105,7 @@ def test_a_stopped_trial_leaves_the_gang_ready_for_the_next(warm: Gang, study_fi
     specs, dataset = specs_of(study_file, "resources.workers=2")
     spec = next(iter(specs.values()))
     whole = train_in(warm, spec, dataset)
-    warm.start(spec.model_dump(mode="json"), str(dataset.path))
+    begin_in(warm, spec, dataset)
     warm.advance()
     assert train_in(warm, spec, dataset) == whole
 
@@ -93,7 +115,7 @@ def test_a_worker_that_dies_ends_the_wait_of_the_others(warm: Gang, study_file: 
     import ray
 
     specs, dataset = specs_of(study_file, "resources.workers=2")
-    warm.start(next(iter(specs.values())).model_dump(mode="json"), str(dataset.path))
+    begin_in(warm, next(iter(specs.values())), dataset)
     warm.advance()
     ray.kill(warm.workers[1])
     with pytest.raises(GangFailure, match="died"):
@@ -112,10 +134,9 @@ def test_every_report_and_outcome_is_on_disk_and_observers_hear_of_it(
     folder, listener = StudyFolder(tmp_path / "runs" / "tiny"), Listener()
     run_trials(
         jobs(*specs.values()),
-        folder=folder,
-        dataset_path=dataset.path,
+        # More gangs at once only wait for a processor.
+        launch=launched(folder, dataset, max_concurrent_trials=2),
         observers=[listener],
-        max_concurrent_trials=2,  # more gangs at once only wait for a processor
     )
     for key in specs:
         outcome = folder.trial(key).outcome()
@@ -141,10 +162,8 @@ def test_a_failing_trial_is_a_row_and_the_others_go_on(study_file: Path, tmp_pat
     folder = StudyFolder(tmp_path / "runs" / "tiny")
     run_trials(
         jobs(bad, *some.values()),
-        folder=folder,
-        dataset_path=dataset.path,
+        launch=launched(folder, dataset, max_concurrent_trials=1),
         observers=[],
-        max_concurrent_trials=1,
     )
     failed, *others = [folder.trial(key).outcome() for key in (bad.key, *some)]
     assert failed is not None
@@ -160,10 +179,8 @@ def test_a_diverging_trial_is_an_outcome_with_its_step(study_file: Path, tmp_pat
     folder = StudyFolder(tmp_path / "runs" / "tiny")
     run_trials(
         jobs(spec),
-        folder=folder,
-        dataset_path=dataset.path,
+        launch=launched(folder, dataset),
         observers=[],
-        max_concurrent_trials=None,
     )
     outcome = folder.trial(key).outcome()
     assert outcome is not None

@@ -53,13 +53,6 @@ def test_training_in_bf16_is_said_too(study_file: Path) -> None:
     assert notice.startswith("training is computed in bf16")
 
 
-def test_other_code_on_a_node_is_said(in_fp32: Study) -> None:
-    other = replace(AMX, code="f" * 16, version="e4f5a6b")
-    (notice,) = hardware_notices(in_fp32, {"10.0.0.1": AMX, "10.0.0.2": other})
-    assert "a1b2c3d (00000000) on 10.0.0.1; e4f5a6b (ffffffff) on 10.0.0.2" in notice
-    assert "not be paired" in notice
-
-
 def test_this_machine_answers_for_itself() -> None:
     here = hardware_here("cpu")
     assert here.device

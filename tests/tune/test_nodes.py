@@ -11,16 +11,25 @@ from typing import Any
 
 import pytest
 
+from harness.data import prepare
+from harness.study.load import load_study
 from tune.mixed_hardware import hardware_here
 
 SCRIPT = Path(__file__).with_name("nodes_of_a_cluster.py")
 
 
 @pytest.fixture(scope="module")
-def answers() -> dict[str, Any]:
+def answers(study_text: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    file = tmp_path_factory.mktemp("nodes") / "tiny.toml"
+    file.write_text(study_text)
+    dataset = prepare(load_study(file).data)
     environment = {k: v for k, v in os.environ.items() if k not in ("RAY_ADDRESS",)}
     done = subprocess.run(
-        [sys.executable, str(SCRIPT)], capture_output=True, text=True, timeout=180, env=environment
+        [sys.executable, str(SCRIPT), str(dataset.path), dataset.manifest.sha256],
+        capture_output=True,
+        text=True,
+        timeout=240,
+        env=environment,
     )
     assert done.returncode == 0, done.stderr
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
@@ -40,3 +49,16 @@ def test_each_node_answers_for_itself_with_what_it_trains_with(answers: dict[str
 def test_only_nodes_with_room_for_a_worker_are_asked(answers: dict[str, Any]) -> None:
     (answer,) = answers["large"].values()
     assert answer[0] == "large"
+
+
+def test_nodes_with_code_data_and_a_way_to_each_other_pass(answers: dict[str, Any]) -> None:
+    assert answers["alone checked"] == [], "the driver has just used all of it"
+    assert len(answers["checked"]) == 2
+
+
+def test_a_node_with_other_data_or_no_way_to_the_others_stops_the_study(
+    answers: dict[str, Any],
+) -> None:
+    assert "holds other tokens" in answers["other data"]
+    assert "all-reduce" in answers["cut off"]
+    assert "nowhere0" in answers["cut off"], "the reason is gloo's own"

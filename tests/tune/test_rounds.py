@@ -42,7 +42,7 @@ def finish(folder: StudyFolder, current: Round, loss: Loss, *, points: dict[str,
     for number in range(current.trials):
         for variant in current.spaces:
             index = before + number
-            key = f"{variant}-{index}"
+            key = f"{index:08x}{variant.encode().hex()[:8]}"
             journal.append(
                 Suggested(
                     variant=variant,

@@ -1,4 +1,4 @@
-"""A real search over Ray Tune: Optuna, ASHA, SIGKILL, and the journal that continues it."""
+"""A real search over Ray Tune: Optuna, ASHA, SIGKILL, and the log that continues it."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from harness.study.load import load_study
 from harness.study.plan import make_plan
 from harness.study.study_file import Study
 from tune.driver import run_round
+from tune.job import Launch
 from tune.rounds import next_round
 
 
@@ -37,7 +38,12 @@ def search(
         run_round(
             study,
             current,
-            folder=folder,
+            launch=Launch(
+                folder=folder,
+                dataset_path=dataset.path,
+                resources=study.resources,
+                checkpoints=study.checkpoints,
+            ),
             dataset=dataset,
             observers=[],
         )
@@ -62,7 +68,7 @@ def test_a_search_killed_halfway_ends_with_the_ledger_of_an_uninterrupted_one(
     _, folder, resumed = search(searched_file, tmp_path / "killed")
 
     assert ledgers(resumed) == ledgers(whole)
-    # Stronger: the searcher and the rungs were in the same state, so it is the same search.
+    # Stronger: every point and every rung follows from the files, so it is the same search.
     assert _course(folder) == _course(whole_folder)
     for variant in whole.variants.values():
         assert variant.ledger.configurations == 8

@@ -51,7 +51,8 @@ def _early(size: int) -> int:
 def _caption(searcher: str) -> str:
     text = (
         "What a budget of k of these configurations would have found on average. One that "
-        "diverged, failed or was stopped counts as the worst completed one of all variants. A "
+        "diverged or was stopped counts as the worst completed one of all variants; one that "
+        "failed is left out, for that says nothing of its loss. A "
         "curve that still falls at its end was searched too little. The losses are those of the "
         "tuning seeds: the choice makes them too good, the confirmation seeds measure."
     )

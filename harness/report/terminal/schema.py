@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from rich.table import Table
+from rich.text import Text
 
 from harness.study import schema
 
@@ -10,5 +11,5 @@ from harness.study import schema
 def render_schema(section: str | None = None) -> Table:
     table = Table("key", "type", "default", "meaning", box=None, pad_edge=False)
     for key, kind, default, meaning in schema.rows(section):
-        table.add_row(f"[bold]{key}[/]".replace("[]", r"\[]"), kind, default, meaning)
+        table.add_row(Text(key, style="bold"), Text(kind), Text(default), Text(meaning))
     return table

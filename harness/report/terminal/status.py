@@ -9,30 +9,69 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from harness.runs.owner import Owner
 from harness.runs.snapshot import StudySnapshot
+
+OPEN = ("running", "interrupted", "waiting")
 
 
 def status_values(study: StudySnapshot) -> dict[str, Any]:
-    """Every planned trial with its state, step and loss."""
-    names = study.trial_names()
+    """The driver, and every planned trial with its state, step and loss.
+
+    A trial that nobody trains any more, but that has reports and no outcome, is `interrupted`.
+    """
+    names, driver = study.trial_names(), _driver(study.folder.owner())
+    nobody = driver["state"] in ("none", "dead")
     trials = {
         names[trial.planned]: {
             "phase": trial.planned.phase,
-            "state": trial.state,
+            "state": "interrupted" if nobody and trial.state == "running" else trial.state,
             "step": trial.last.step if trial.last else 0,
             "validation_loss": trial.last.validation_loss if trial.last else None,
         }
         for trial in study.trials
     }
-    return {"study": study.folder.path.name, "trials": trials}
+    return {"study": study.folder.path.name, "driver": driver, "trials": trials}
+
+
+def is_over(status: dict[str, Any]) -> bool:
+    """Whether nothing more will change by itself."""
+    if status["driver"]["state"] == "unknown":
+        return all(row["state"] not in OPEN for row in status["trials"].values())
+    return bool(status["driver"]["state"] != "lives")
 
 
 def render_status(status: dict[str, Any]) -> RenderableType:
-    """The table of `optbench status`, with the counts under it."""
-    table = Table("trial", "phase", "state", "step", "validation loss", title=status["study"])
+    """The table of `optbench status`, with the counts and the driver under it."""
+    table = Table("trial", "phase", "state", "step", "validation loss", title=Text(status["study"]))
     for name, row in status["trials"].items():
         loss = row["validation_loss"]
         shown = "-" if loss is None else f"{loss:.4f}"
-        table.add_row(name, row["phase"], row["state"], str(row["step"]), shown)
+        table.add_row(Text(name), row["phase"], row["state"], str(row["step"]), shown)
     counts = Counter(row["state"] for row in status["trials"].values())
-    return Group(table, Text(", ".join(f"{count} {state}" for state, count in counts.items())))
+    dead = status["driver"]["state"] == "dead"
+    return Group(
+        table,
+        Text(", ".join(f"{count} {state}" for state, count in counts.items())),
+        Text(_sentence(status), style="yellow" if dead else ""),
+    )
+
+
+def _driver(owner: Owner | None) -> dict[str, Any]:
+    """`state`: lives, dead, unknown (on another host), or none: nobody runs the study."""
+    if owner is None:
+        return {"state": "none"}
+    return {"state": owner.life(), **owner.model_dump(mode="json", exclude={"process_started"})}
+
+
+def _sentence(status: dict[str, Any]) -> str:
+    driver = status["driver"]
+    if driver["state"] == "none":
+        unfinished = any(row["state"] in OPEN for row in status["trials"].values())
+        return "nothing runs" + (": run the study again to go on" if unfinished else "")
+    who = f"pid {driver['pid']} on host {driver['host']}, started {driver['since']}"
+    if driver["state"] == "dead":
+        return f"the driver, {who}, no longer lives: run the study again to go on"
+    if driver["state"] == "unknown":
+        return f"the driver is {who}: only that host can tell whether it still lives"
+    return f"the driver runs: {who}"

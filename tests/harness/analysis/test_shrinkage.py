@@ -11,9 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from harness.analysis.shrinkage import shrinkage_interval, shrinkages
+from harness.analysis.shrinkage import losses_of_search, shrinkage_interval, shrinkages
 from harness.analysis.study_results import load_results
 from harness.runs.folder import StudyFolder
+from harness.training.records import Outcome, OutcomeWord
 
 Write = Callable[..., StudyFolder]
 FRESH = [3.41, 3.43, 3.40, 3.44, 3.42]
@@ -109,3 +110,28 @@ def test_a_study_says_what_its_shrinkage_rests_on(made_up_search: Write) -> None
 def test_what_was_not_confirmed_has_no_interval(made_up_search: Write) -> None:
     view = load_results(made_up_search(tuning={"trials": 3, "steps": 60}))
     assert {(item.interval, item.basis) for item in shrinkages(view)} == {(None, None)}
+
+
+@pytest.mark.parametrize("word", ["failed", "out_of_memory", "stopped", "diverged"])
+def test_a_failure_is_no_loss_and_what_the_training_did_is(
+    made_up_search: Write, word: OutcomeWord
+) -> None:
+    folder = made_up_search(tuning={"trials": 3})
+    before = load_results(folder).search
+    assert before is not None
+    best = before.variants["muon"].chosen
+    assert best is not None
+    folder.trial(best.keys[100]).finish(Outcome(outcome=word))
+    results = load_results(folder)
+    assert results.search is not None
+    after = results.search.variants["muon"]
+    assert after.ledger.configurations == 3
+    assert after.chosen is not None
+    assert after.chosen.index != best.index
+    losses = losses_of_search(results)
+    assert len(losses["adamw"]) == 3
+    if word in ("failed", "out_of_memory"):
+        assert len(losses["muon"]) == 2
+    else:
+        assert sorted(losses["muon"])[-1] == max(max(values) for values in losses.values())
+        assert len(losses["muon"]) == 3

@@ -58,7 +58,7 @@ def test_a_report_of_a_deep_model_is_some_thirty_metrics(made_up_study: Write) -
             "counters": {f"counter_{index}": 1.5 for index in range(100)} | last.counters,
         }
     )
-    found = with_final_loss(report_metrics(deep), 3.0, deep.step)
+    found = with_final_loss(report_metrics(deep), 3.0)
     values = {key: value for key, value, _ in found.values}
     assert len(values) < 40
     assert (values["router/largest_share"], values["router/smallest_share"]) == (0.9, 0.1)
