@@ -40,6 +40,15 @@ from harness.training.batches import BatchError
 from harness.training.loop import train
 from harness.training.preflight import PreflightError
 
+OF_CHECKPOINTS = (
+    "resume_from",
+    "save_to",
+    "stop_at_step",
+    "checkpoints",
+    "checkpoint_every_minutes",
+    "checkpoint_every_steps",
+)
+
 
 def run_worker(request: dict[str, Any], ports: list[int], rank: int) -> None:
     workers = request["workers"]
@@ -52,8 +61,8 @@ def run_worker(request: dict[str, Any], ports: list[int], rank: int) -> None:
         context = WorkerContext(
             dataset.path, rank=rank, num_workers=workers, local_rank=rank, master_port=port
         )
-        paths = {key: Path(trial[key]) for key in ("resume_from", "save_to") if trial.get(key)}
-        context = dataclasses.replace(context, stop_at_step=trial.get("stop_at_step"), **paths)
+        asked = {key: trial[key] for key in OF_CHECKPOINTS if trial.get(key) is not None}
+        context = dataclasses.replace(context, **asked)
         with WRONG[trial["wrong"]]() if "wrong" in trial else nullcontext():
             found = run_trial(spec, context)
         if rank == 0:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors import safe_open
 
 # fp32 sums in another order, and Newton-Schulz in fp32; a lost or mixed state shows at 1e-3.
 RELATIVE_TOLERANCE = 1e-5
@@ -22,6 +23,7 @@ LINKS = [
 ]
 NAMES = [f"{name}-{workers}" for name, workers, _ in LINKS]
 VARIANTS = ("adamw", "muon")
+LONGER = "training.steps=5,training.evaluation_every=1"
 SCHEDULE = f"training.steps={len(LINKS)},training.evaluation_every=1"
 
 
@@ -34,9 +36,14 @@ def uninterrupted(study: Path, gangs: Any) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def links(study: Path, gangs: Any, tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
-    """What each link reports, by variant."""
-    found, folder = [], tmp_path_factory.mktemp("checkpoints")
+def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("checkpoints")
+
+
+@pytest.fixture(scope="module")
+def links(study: Path, gangs: Any, checkpoints: Path) -> list[Any]:
+    """By variant what each link reports; and an undisturbed trial of it with a resumed one."""
+    found, folder = [], checkpoints
     for step, (_, workers, settings) in enumerate(LINKS, start=1):
         trials = {
             variant: {
@@ -47,9 +54,30 @@ def links(study: Path, gangs: Any, tmp_path_factory: pytest.TempPathFactory) -> 
             }
             for variant in VARIANTS
         }
-        trained = gangs.train(study, list(trials.values()), workers=workers)
-        found.append({variant: trained[trial["request"]] for variant, trial in trials.items()})
+        again = [
+            trial
+            for variant in VARIANTS
+            for trial in disturbed(
+                f"{variant},{LONGER},{settings}", folder / f"{variant}-{NAMES[step - 1]}"
+            )
+        ]
+        trained = gangs.train_in_order(study, [*trials.values(), *again], workers=workers)
+        found.append(
+            {
+                variant: (trained[i], *trained[len(VARIANTS) + 2 * i :][:2])
+                for i, variant in enumerate(VARIANTS)
+            }
+        )
     return found
+
+
+def disturbed(request: str, folder: Path) -> list[dict[str, Any]]:
+    """A trial that keeps checkpoints, and the same one from the first of them on."""
+    kept = {"checkpoint_every_minutes": 0.0, "checkpoint_every_steps": 2}
+    return [
+        {"request": request, "checkpoints": str(folder), **kept},
+        {"request": request, "resume_from": str(folder / "step-00000002")},
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +92,7 @@ def study(study_text: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_every_link_continues_the_trajectory_of_one_process(
     uninterrupted: dict[str, Any], links: list[Any], variant: str, link: int
 ) -> None:
-    loaded, trained = links[link][variant]["reports"]
+    loaded, trained = links[link][variant][0]["reports"]
     for report in (loaded, trained):
         expected = uninterrupted[variant]["reports"][report["step"]]
         assert report["validation_loss"] == pytest.approx(
@@ -81,7 +109,7 @@ def test_every_link_continues_the_trajectory_of_one_process(
 def test_the_last_link_completes_the_trial_with_its_certificates_and_counts(
     uninterrupted: dict[str, Any], links: list[Any], variant: str
 ) -> None:
-    *stopped, last = (link[variant] for link in links)
+    *stopped, last = (link[variant][0] for link in links)
     assert {link["outcome"]["outcome"] for link in stopped} == {"stopped"}
     assert last["outcome"]["outcome"] == "completed"
     for certificate in ("initial_parameters_sha256", "batches_sha256"):
@@ -89,3 +117,53 @@ def test_the_last_link_completes_the_trial_with_its_certificates_and_counts(
     counters = last["reports"][-1]["counters"]
     assert counters["optimizer_steps"] == len(LINKS)
     assert counters["newton_schulz_steps"] == (len(LINKS) if variant == "muon" else 0)
+
+
+TIMES = ("_time_s", "_per_s", "_bytes")
+
+
+def without_times(found: dict[str, Any]) -> list[dict[str, Any]]:
+    return [
+        {key: value for key, value in record.items() if not key.endswith(TIMES)}
+        for record in (*found["reports"], found["outcome"])
+    ]
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("link", range(len(LINKS)), ids=NAMES)
+def test_the_same_gang_goes_on_to_the_last_bit(links: list[Any], variant: str, link: int) -> None:
+    _, whole, resumed = links[link][variant]
+    assert resumed["reports"][0] == whole["reports"][2]
+    assert without_times(resumed) == without_times(whole)[2:]
+
+
+@pytest.mark.parametrize("link", range(len(LINKS)), ids=NAMES)
+def test_every_worker_writes_its_part_and_no_element_is_written_twice(
+    links: list[Any], checkpoints: Path, link: int
+) -> None:
+    _, workers, _ = LINKS[link]
+    saved = checkpoints / f"muon-{NAMES[link]}" / "step-00000002"
+    parts = sorted(saved.glob("*.safetensors"))
+    assert len(parts) == workers
+    numels, elements = {}, []
+    for path in parts:
+        with safe_open(path, framework="pt") as file:
+            ranges = [key for key in file.keys() if not key.startswith("random/")]  # noqa: SIM118
+        elements.append(0)
+        for label, held in (key.rsplit("/", 1) for key in ranges):
+            start, stop = map(int, held.split("-"))
+            numels.setdefault(label, []).append((start, stop))
+            elements[-1] += stop - start
+    for ranges in numels.values():
+        ends = [stop for _, stop in sorted(ranges)]
+        assert [start for start, _ in sorted(ranges)] == [0, *ends[:-1]]
+    one = checkpoints / "muon-zero0-1" / "step-00000002"
+    assert set(numels) == labels(one)
+    assert max(elements) < 1.2 * sum(elements) / workers
+
+
+def labels(saved: Path) -> set[str]:
+    (path,) = saved.glob("*.safetensors")
+    with safe_open(path, framework="pt") as file:
+        keys = [key.rsplit("/", 1)[0] for key in file.keys()]  # noqa: SIM118
+    return {key for key in keys if not key.startswith("random/")}

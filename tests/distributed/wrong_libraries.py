@@ -16,6 +16,7 @@ from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 from harness.data import BatchSampler
 from harness.training.backends import accelerator, deepspeed, fsdp2
 from harness.training.backends.protocol import MakeOptimizer
+from models import ModelOutput
 from optimizers import NamedOptimizer
 
 Patch = Any
@@ -95,6 +96,21 @@ rank_indices = BatchSampler.rank_indices
 update = accelerator.AcceleratorBackend.update
 REDUCED_IN_BF16 = MixedPrecisionPolicy(reduce_dtype=torch.bfloat16)
 
+forward = accelerator.AcceleratorBackend._forward
+
+
+def not_a_number(
+    self: accelerator.AcceleratorBackend, tokens: torch.Tensor, targets: torch.Tensor
+) -> ModelOutput:
+    """The loss of worker 1 in step 2, and of no other worker."""
+    output = forward(self, tokens, targets)
+    in_step_2 = torch.is_grad_enabled() and self.optimizer.counters["optimizer_steps"] == 1
+    if not (self.rank == 1 and in_step_2):
+        return output
+    nan = float("nan")
+    return output._replace(loss=output.loss * nan, cross_entropy=output.cross_entropy * nan)
+
+
 WRONG: dict[str, Callable[[], Patch]] = {
     "every rank alone": lambda: opened_with(cpu=False),
     "deepspeed ignored": lambda: opened_with(cpu=True),
@@ -112,6 +128,9 @@ WRONG: dict[str, Callable[[], Patch]] = {
     ),
     "bf16 on its way": lambda: configured(lambda c: c.update(communication_data_type="bf16")),
     "same rows": lambda: mock.patch.object(BatchSampler, "rank_indices", same_rows),
+    "nan on worker 1": lambda: mock.patch.object(
+        accelerator.AcceleratorBackend, "_forward", not_a_number
+    ),
     "stepping twice": lambda: mock.patch.object(
         accelerator.AcceleratorBackend, "update", stepping_twice
     ),
