@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import os
-import socket
 from typing import Any
 
 import ray
 from ray._private import worker
-from ray._private.utils import read_ray_address
 
 from harness.errors import UserError
 from tune.capacity import Capacity
 from tune.local_ray import lean
-
-NOTED_CLUSTER_S = 2.0  # it is on this machine, or it is not
 
 
 def connect(address: str | None) -> Capacity:
@@ -32,8 +28,8 @@ def connect(address: str | None) -> Capacity:
     if address is None and "RAY_ADDRESS" not in os.environ:
         # Ray's dashboard is one more heavy process, and nobody looks at it here.
         options["include_dashboard"] = False
-        if not noted_cluster_answers(read_ray_address()):
-            address = "local"
+        # By itself Ray would join what somebody started on this machine, or wait for what is left.
+        address = "local"
     try:
         with lean():
             ray.init(address=address, **options)
@@ -61,19 +57,6 @@ def _leave_out_the_raylet() -> None:
 
     others_only.is_ours = True  # type: ignore[attr-defined]
     worker.print_to_stdstream = others_only
-
-
-def noted_cluster_answers(address: str | None) -> bool:
-    """Whether the cluster that `ray start` noted on this machine is still there.
-
-    A cluster that was killed leaves its note behind, and Ray waits for it for 40 seconds.
-    """
-    host, _, port = (address or "").rpartition(":")
-    try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=NOTED_CLUSTER_S).close()
-    except (OSError, ValueError):
-        return False
-    return True
 
 
 def capacity() -> Capacity:

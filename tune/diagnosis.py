@@ -13,6 +13,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from harness.runs.attempts import AttemptEnd
 from tune.failures import signature
+from tune.nodes import lost_nodes
 from tune.worker import oom_kills, tail_of
 
 ANSWER_S = 10.0
@@ -53,11 +54,13 @@ def diagnose(
         places: where they are, as `Worker.place` answered.
     """
     members = ask_members(workers)
-    nodes = {node["NodeID"]: node["Alive"] for node in ray.nodes()}
-    for rank, member in members.items():
-        node = places[rank]["node"]
-        if member.state != "alive" and not nodes.get(node, False):
-            return failure("node_lost", f"the node of worker {rank}, {_where(places[rank])}", rank)
+    gone = [rank for rank, member in members.items() if member.state != "alive"]
+    here = ray.get_runtime_context().get_node_id()
+    lost = lost_nodes({places[rank]["node"] for rank in gone} - {here}) if gone else set()
+    for rank in gone:
+        if places[rank]["node"] in lost:
+            cause = f"the node of worker {rank} is lost: {_where(places[rank])}"
+            return failure("node_lost", cause, rank)
     for rank, member in members.items():
         if member.state == "dead":
             if member.by_memory_monitor or _killed_for_memory(places[rank]):

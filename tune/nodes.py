@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, TypeVar
@@ -13,6 +14,9 @@ from tune.capacity import GangSize
 
 ANSWER_TIMEOUT_S = 60.0
 """A fresh worker process of Ray takes seconds; a node that says nothing must not stop a study."""
+
+NODE_DEATH_S = 5.0
+"""An actor on a node that was killed is known to be dead before the node is."""
 
 # Enough for Ray to show the task a GPU, and next to nothing of what a gang will occupy.
 _A_LITTLE_GPU = 0.001
@@ -56,6 +60,17 @@ def training_nodes(gang: GangSize) -> dict[str, str]:
     if all(node["NodeID"] == here for node in nodes):
         return {}
     return {name: node for node, name in _names(nodes).items()}
+
+
+def lost_nodes(nodes: set[str]) -> set[str]:
+    """Those of these ids that are alive no more; Ray may need seconds to know it."""
+    until = time.monotonic() + NODE_DEATH_S
+    while nodes:
+        alive = {node["NodeID"] for node in ray.nodes() if node["Alive"]}
+        if nodes - alive or time.monotonic() > until:
+            return nodes - alive
+        time.sleep(0.2)
+    return set()
 
 
 def _answer(question: Callable[[], T]) -> T:

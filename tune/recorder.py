@@ -22,6 +22,7 @@ from harness.runs.folder import StudyFolder
 from harness.training.records import Outcome, Report
 from tune.breaker import Breaker
 from tune.job import Job
+from tune.nodes import lost_nodes
 from tune.trainable import ATTEMPT, OUTCOME, REPORT
 
 
@@ -189,12 +190,16 @@ class Recorder(ray_tune.Callback):  # type: ignore[misc]
 
     def _actor_failed(self, trial: Any) -> None:
         """Where the actor that held the gang died itself, nobody has told how the attempt ended."""
-        key, text = _key(trial), str(trial.get_error() or "")
-        if key in self.attempts:
-            lost = "node" in text and "died" in text
-            where = ", ".join(sorted({p.host for p in self.attempts[key].places})) or "a node"
-            cause = f"the actor that held the workers died, on {where}"
-            self._close(key, "node_lost" if lost else "worker_died", cause)
+        key = _key(trial)
+        if key not in self.attempts:
+            return
+        places = self.attempts[key].places
+        gone = lost_nodes({place.node for place in places})
+        if gone:
+            hosts = sorted({f"{p.host} ({p.address})" for p in places if p.node in gone})
+            self._close(key, "node_lost", f"the node of the trial is lost: {', '.join(hosts)}")
+        else:
+            self._close(key, "worker_died", "the actor that held the workers died")
 
     def _close(self, key: str, end: AttemptEnd, cause: str) -> None:
         began = self.attempts.get(key)
