@@ -19,6 +19,7 @@ from filelock import FileLock, Timeout
 from pydantic import Field, TypeAdapter
 
 from harness.analysis.study_results import StudyResults, load_results
+from harness.errors import UserError
 from harness.runs.files import write_json
 from harness.runs.folder import StudyFolder
 from harness.runs.reading import exists, read_record
@@ -88,13 +89,15 @@ class Tracker:
         Raises:
             TrackingUnavailable: MLflow could not be reached or written. For the next minute every
                 call says so at once, without asking again.
-            UserError: the folder holds no study.
+            UserError: the folder holds no study, or a file of it is damaged.
         """
         if time.monotonic() < self._quiet_until:
             raise TrackingUnavailable(self._last_failure)
         study = load_results(self.folder) if results is None else results
         try:
             return _within(at_most_s, lambda: self._sync(study))
+        except UserError:
+            raise
         except _failures() as error:
             self._client = None
             self._quiet_until = time.monotonic() + QUIET_S
@@ -103,6 +106,8 @@ class Tracker:
 
     def failure(self, error: Exception) -> str:
         """Where and why, in one line and without a password."""
+        if isinstance(error, UserError):
+            return str(error)  # a file of the study, and not MLflow
         return without_password(f"{self.tracking_uri}: {_reason(error)}", self.given_uri)
 
     def _sync(self, study: StudyResults) -> Sent:
