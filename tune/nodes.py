@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+import socket
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, TypeVar
@@ -15,8 +15,8 @@ from tune.capacity import GangSize
 ANSWER_TIMEOUT_S = 60.0
 """A fresh worker process of Ray takes seconds; a node that says nothing must not stop a study."""
 
-NODE_DEATH_S = 5.0
-"""An actor on a node that was killed is known to be dead before the node is."""
+NODE_ANSWER_S = 3.0
+"""For a connection to a raylet; that of a host which is gone comes to nothing."""
 
 # Enough for Ray to show the task a GPU, and next to nothing of what a gang will occupy.
 _A_LITTLE_GPU = 0.001
@@ -63,14 +63,18 @@ def training_nodes(gang: GangSize) -> dict[str, str]:
 
 
 def lost_nodes(nodes: set[str]) -> set[str]:
-    """Those of these ids that are alive no more; Ray may need seconds to know it."""
-    until = time.monotonic() + NODE_DEATH_S
-    while nodes:
-        alive = {node["NodeID"] for node in ray.nodes() if node["Alive"]}
-        if nodes - alive or time.monotonic() > until:
-            return nodes - alive
-        time.sleep(0.2)
-    return set()
+    """Those of these ids whose raylet answers no more; Ray itself may need half a minute to know."""
+    known = {node["NodeID"]: node for node in ray.nodes()} if nodes else {}
+    return {node for node in nodes if node not in known or not _answers(known[node])}
+
+
+def _answers(node: dict[str, Any]) -> bool:
+    if not node["Alive"]:
+        return False
+    place = node["NodeManagerAddress"], node["NodeManagerPort"]
+    with suppress(OSError), socket.create_connection(place, timeout=NODE_ANSWER_S):
+        return True
+    return False
 
 
 def _answer(question: Callable[[], T]) -> T:

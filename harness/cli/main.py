@@ -27,6 +27,9 @@ WHAT_TO_DO = {
 }
 """What is wrong with a disk and not with the program: one line and no traceback."""
 
+DISK_FAILED = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
+"""What is told also where it led to another error."""
+
 
 def main() -> None:
     """Exit codes: 0 done, 1 a trial, disk or library failed, 2 a wrong input, 130 Ctrl-C."""
@@ -44,8 +47,6 @@ def main() -> None:
         sys.exit(130)
     except Exception as error:
         for cause in _causes(error):
-            if isinstance(cause, UserError):
-                _end(str(cause), 2)
             if isinstance(cause, OSError) and cause.errno in WHAT_TO_DO:
                 where, advice = cause.filename or "a file", WHAT_TO_DO[cause.errno]
                 kept = "What was finished is kept: then run the same command again"
@@ -58,8 +59,11 @@ def _end(message: str, code: int) -> None:
     sys.exit(code)
 
 
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    """The error and what led to it: Ray wraps what happened in the driver."""
-    while error is not None:
-        yield error
-        error = error.__cause__
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """The error itself, and a disk that failed before it: Ray Tune hides what a callback met."""
+    yield error
+    before = error.__cause__ or error.__context__
+    while before is not None:
+        if isinstance(before, OSError) and before.errno in DISK_FAILED:
+            yield before
+        before = before.__cause__ or before.__context__

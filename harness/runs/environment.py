@@ -61,4 +61,7 @@ def _cpu_name(lscpu: str | None) -> str:
 
 if __name__ == "__main__":
     os.nice(19)
-    write_json(Path(sys.argv[1]), collect())
+    try:
+        write_json(Path(sys.argv[1]), collect())
+    except OSError as error:
+        sys.exit(f"the environment was not noted: {error.filename}: {error.strerror}")

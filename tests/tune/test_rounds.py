@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -42,7 +43,7 @@ def finish(folder: StudyFolder, current: Round, loss: Loss, *, points: dict[str,
     for number in range(current.trials):
         for variant in current.spaces:
             index = before + number
-            key = f"{index:08x}{variant.encode().hex()[:8]}"
+            key = hashlib.sha256(f"{variant}-{index}".encode()).hexdigest()[:16]
             journal.append(
                 Suggested(
                     variant=variant,
