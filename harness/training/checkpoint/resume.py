@@ -184,6 +184,6 @@ def _require_saveable(spec: TrialSpec, where: str | Path) -> None:
         )
     try:
         open_folder(where).temporary().unlink()
-    except (OSError, ValueError) as error:
+    except OSError as error:
         reason = getattr(error, "strerror", None) or error
         raise UserError(f"cannot save to {where}: {reason}: choose another folder") from None
