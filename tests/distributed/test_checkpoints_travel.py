@@ -159,7 +159,7 @@ def test_every_worker_writes_its_part_and_no_element_is_written_twice(
     assert len(parts) == workers
     numels, elements = {}, []
     for path in parts:
-        with safe_open(path, framework="pt") as file:
+        with safe_open(path, framework="np") as file:
             ranges = [key for key in file.keys() if not key.startswith("random/")]  # noqa: SIM118
         elements.append(0)
         for label, held in (key.rsplit("/", 1) for key in ranges):
@@ -176,7 +176,7 @@ def test_every_worker_writes_its_part_and_no_element_is_written_twice(
 
 def labels(saved: Path) -> set[str]:
     (path,) = saved.glob("*.safetensors")
-    with safe_open(path, framework="pt") as file:
+    with safe_open(path, framework="np") as file:
         keys = [key.rsplit("/", 1)[0] for key in file.keys()]  # noqa: SIM118
     return {key for key in keys if not key.startswith("random/")}
 
