@@ -78,7 +78,7 @@ def run_round(
 ) -> dict[str, str]:
     """Searches one round of the study's tuning, or what is left of it.
 
-    Returns, raises: as `run_trials`.
+    Returns, raises: as `run_trials`, but by the trials' names.
     """
     search = LoggedSearch(
         study,
@@ -112,7 +112,7 @@ def run_round(
         scheduler=scheduler,
         num_samples=-1,
     )
-    return recorder.given_up
+    return {search.jobs[key].name: cause for key, cause in recorder.given_up.items()}
 
 
 def _has_trained(launch: Launch) -> bool:

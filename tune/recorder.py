@@ -100,8 +100,8 @@ class Recorder(ray_tune.Callback):  # type: ignore[misc]
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
         """A trial that ends without an outcome of its own was stopped by the scheduler."""
         key = _key(trial)
-        if key not in self.begun or self.fault is not None:
-            return
+        if key not in self.begun or self.wants_end():
+            return  # all of them were stopped, and none by a scheduler
         with self._writing():
             if (why := self.folder.trial(key).stop_requested()) is not None:
                 self.folder.trial(key).clear_stop()

@@ -119,7 +119,7 @@ class LoggedSearch(Searcher):  # type: ignore[misc]
                 self._end(waiting.suggested)
 
     def trial_given_up(self, key: str, cause: str) -> None:
-        """The machines failed: that says nothing of the configuration."""
+        """No outcome in this run: that says nothing of the configuration, which stays open."""
         self.given_up_in_a_row += 1
 
     # The course of the search.

@@ -135,7 +135,7 @@ class StudyRun:
         }
 
     def _search(self, current: Round) -> dict[str, str]:
-        """Keys of the runs that have no outcome now, with the reason."""
+        """Names of the runs that have no outcome now, with the reason."""
         study = self.study
         keys = {
             key

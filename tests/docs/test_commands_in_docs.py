@@ -28,6 +28,7 @@ ELSEWHERE = {
     r"(ray (get-auth-token|stop)|export RAY_AUTH_MODE)": ".ci/cluster",
     r"ray start .*--num-cpus=1$": ".ci/cluster",
     r"(make quickstart$|optbench (run|report) )": "tests/harness/cli/test_run.py",
+    r"optbench sync ": "tests/harness/tracking/test_sync_command.py",
     r"optbench ui$": "tests/harness/tracking/test_tracker.py",
     r"optbench calibrate (--seed 0 --figure|--noise) ": (
         "tests/harness/analysis/calibration/test_calibrate.py"

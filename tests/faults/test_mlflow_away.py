@@ -25,7 +25,9 @@ from harness.tracking.tracker import Tracker
 
 pytestmark = pytest.mark.faults
 Write = Callable[..., StudyFolder]
+Follow = Callable[[StudyFolder, MlflowServer], LiveWriter]
 STUDY: dict[str, Any] = {"seeds": (0, 1, 2, 3), "steps": 300, "every": 10}
+LONG = STUDY | {"steps": 1200}
 REPORT_WITHIN_S = 5.0
 
 
@@ -33,6 +35,21 @@ REPORT_WITHIN_S = 5.0
 def server(tmp_path: Path) -> Iterator[MlflowServer]:
     with MlflowServer(tmp_path / "server") as server:
         yield server
+
+
+@pytest.fixture
+def follow() -> Iterator[Follow]:
+    """Starts the process that follows a study; none outlives its test."""
+    writers: list[LiveWriter] = []
+
+    def start(folder: StudyFolder, server: MlflowServer) -> LiveWriter:
+        writers.append(LiveWriter(folder, server.uri))
+        return writers[-1]
+
+    yield start
+    for writer in writers:
+        if writer._process.returncode is None:
+            writer.finish(at_most_s=0)
 
 
 class Load:
@@ -82,10 +99,12 @@ def points_grow(server: MlflowServer, at_most_s: float = 60.0) -> float:
     return time.monotonic() - begun
 
 
-def test_a_report_arrives_within_seconds(made_up_study: Write, server: MlflowServer) -> None:
+def test_a_report_arrives_within_seconds(
+    made_up_study: Write, server: MlflowServer, follow: Follow
+) -> None:
     growing = Growing(made_up_study(**STUDY))
     server.start()
-    writer = LiveWriter(growing.folder, server.uri)
+    writer = follow(growing.folder, server)
     growing.report("muon seed 0")
     points_grow(server)
     seconds = []
@@ -97,11 +116,13 @@ def test_a_report_arrives_within_seconds(made_up_study: Write, server: MlflowSer
     assert writer.finish() == ""
 
 
-def test_a_server_is_killed_and_started_again(made_up_study: Write, server: MlflowServer) -> None:
-    growing = Growing(made_up_study(**STUDY))
+def test_a_server_is_killed_and_started_again(
+    made_up_study: Write, server: MlflowServer, follow: Follow
+) -> None:
+    growing = Growing(made_up_study(**LONG))
     server.start()
-    writer = LiveWriter(growing.folder, server.uri)
-    with Load(growing, pause_s=0.7):
+    writer = follow(growing.folder, server)
+    with Load(growing, pause_s=0.5):
         points_grow(server)
         for _ in range(2):
             server.kill()
@@ -117,19 +138,22 @@ def test_a_server_is_killed_and_started_again(made_up_study: Write, server: Mlfl
 
 
 def test_a_server_stands_still_in_the_middle_of_requests(
-    made_up_study: Write, server: MlflowServer, monkeypatch: pytest.MonkeyPatch
+    made_up_study: Write,
+    server: MlflowServer,
+    follow: Follow,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # Requests are given up, and answered all the same once the server goes on.
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "2")
-    growing = Growing(made_up_study(**STUDY))
+    growing = Growing(made_up_study(**LONG))
     server.start()
-    writer = LiveWriter(growing.folder, server.uri)
+    writer = follow(growing.folder, server)
     with Load(growing, pause_s=0.5):
         for pause_s in (0.3, 1.1, 2.2, 0.7):
             points_grow(server)
             time.sleep(pause_s)
             server.stand_still()
-            time.sleep(6)
+            time.sleep(4)
             server.go_on()
         points_grow(server)
     assert writer.finish(at_most_s=60) == ""
@@ -139,11 +163,11 @@ def test_a_server_stands_still_in_the_middle_of_requests(
 
 
 def test_a_server_that_stands_still_holds_up_nothing(
-    made_up_study: Write, server: MlflowServer
+    made_up_study: Write, server: MlflowServer, follow: Follow
 ) -> None:
     growing = Growing(made_up_study(**STUDY))
     server.start()
-    writer = LiveWriter(growing.folder, server.uri)
+    writer = follow(growing.folder, server)
     growing.report("muon seed 0")
     points_grow(server)
     server.stand_still()
@@ -157,10 +181,10 @@ def test_a_server_that_stands_still_holds_up_nothing(
 
 
 def test_a_server_that_was_away_for_the_whole_study_gets_it_all_later(
-    made_up_study: Write, server: MlflowServer
+    made_up_study: Write, server: MlflowServer, follow: Follow
 ) -> None:
     growing = Growing(made_up_study(**STUDY))
-    writer = LiveWriter(growing.folder, server.uri)
+    writer = follow(growing.folder, server)
     with Load(growing, pause_s=0.1):
         time.sleep(8)
     assert "nothing answers there" in writer.finish()
@@ -173,12 +197,12 @@ def test_a_server_that_was_away_for_the_whole_study_gets_it_all_later(
     in_agreement(server, growing.folder)
 
 
-def test_every_follower_may_die(made_up_study: Write, server: MlflowServer) -> None:
-    growing = Growing(made_up_study(**STUDY))
+def test_every_follower_may_die(made_up_study: Write, server: MlflowServer, follow: Follow) -> None:
+    growing = Growing(made_up_study(**LONG))
     server.start()
     with Load(growing, pause_s=0.5):
         for _ in range(3):
-            writer = LiveWriter(growing.folder, server.uri)
+            writer = follow(growing.folder, server)
             points_grow(server)
             writer._process.kill()
             writer.finish()

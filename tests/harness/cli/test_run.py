@@ -53,7 +53,7 @@ class Course:
 
 @pytest.fixture(scope="module")
 def course(study_text: str, tmp_path_factory: pytest.TempPathFactory) -> Course:
-    """Two workers a trial: Ctrl-C after the first outcome, then two runs to the end."""
+    """Ctrl-C after the first outcome of two workers a trial, then two runs with one worker each."""
     folder = tmp_path_factory.mktemp("study")
     file, runs = folder / "tiny.toml", folder / "runs"
     file.write_text(study_text.replace("workers = 1", "workers = 2"))
@@ -62,8 +62,9 @@ def course(study_text: str, tmp_path_factory: pytest.TempPathFactory) -> Course:
     printed, exit_code = _interrupted_after_the_first_outcome(arguments, runs)
     orphans = _left_after(lambda: _workers() - before, at_most_s=20)
     interrupted = _done(printed, runs)
-    finished = _done(run(*arguments), runs)
-    again = _done(run(*arguments), runs)
+    elsewhere = (*arguments, "--set", "resources.workers=1")
+    finished = _done(run(*elsewhere), runs)
+    again = _done(run(*elsewhere), runs)
     return Course(arguments, runs, interrupted, exit_code, orphans, finished, again)
 
 
@@ -146,13 +147,13 @@ def test_a_run_of_a_finished_study_trains_nothing_and_rebuilds_the_same_report(
 
 def test_a_changed_study_is_refused_under_the_name_of_a_finished_one(course: Course) -> None:
     refused = subprocess.run(
-        optbench(*course.arguments, "--set", "resources.workers=1"),
+        optbench(*course.arguments, "--set", "training.clip_norm=2.0"),
         capture_output=True,
         text=True,
         check=False,
     )
     assert refused.returncode == 2
-    assert "resources.workers (2 -> 1)" in refused.stderr
+    assert "training.clip_norm (1.0 -> 2.0)" in refused.stderr
 
 
 def test_status_and_mlflow_know_every_trial(course: Course) -> None:
