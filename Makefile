@@ -49,6 +49,7 @@ docs: $(STAMP)  ## rewrite the generated reference pages
 bench: $(STAMP)  ## ratios against peers: throughput, loop overhead, orchestration, Muon
 	$(BIN)/python benchmarks/training_throughput.py
 	$(BIN)/python benchmarks/loop_overhead.py
+	$(BIN)/python benchmarks/checkpoint_overhead.py
 	$(BIN)/python benchmarks/orchestration.py
 	$(BIN)/python benchmarks/newton_schulz.py
 	$(BIN)/python benchmarks/distributed_muon.py

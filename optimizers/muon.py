@@ -75,6 +75,7 @@ class Muon(NamedOptimizer):
         self.computations = choose_computations(spec, self.routes, device=self._device)
         self._reduction: Reduction | None = None
         self._planned: list[Part] | None = None
+        self._momentum_ranges: dict[str, list[list[Range]]] | None = None
 
     # One step.
 
@@ -182,7 +183,7 @@ class Muon(NamedOptimizer):
                 "exchange = 'replicated' needs averaged gradients, and bind was told that they are "
                 "local: average them, or use exchange = 'owner'"
             )
-        self._planned = None
+        self._planned, self._momentum_ranges = None, None
         if self._reduction is not None:
             self._reduction.close()
         self._reduction = None
@@ -274,13 +275,17 @@ class Muon(NamedOptimizer):
     def _state_ranges(self, name: str, worker: int) -> list[Range]:
         if self._route_of[name].algorithm != "muon":
             return super()._state_ranges(name, worker)
-        return [
-            (share.matrix.offset + start, share.matrix.offset + stop)
-            for plan in self.plans
-            for share in plan.shares
-            for start, stop in [share.momentum[worker]]
-            if share.matrix.parameter == name and start < stop
-        ]
+        if self._momentum_ranges is None:
+            self._momentum_ranges = {}
+            for share in (share for plan in self.plans for share in plan.shares):
+                ranges = self._momentum_ranges.setdefault(
+                    share.matrix.parameter, [[] for _ in range(self._workers)]
+                )
+                offset = share.matrix.offset
+                for kept, (start, stop) in zip(ranges, share.momentum, strict=True):
+                    if start < stop:
+                        kept.append((offset + start, offset + stop))
+        return self._momentum_ranges[name][worker]
 
     def _state_dtype(self, name: str) -> torch.dtype:
         is_muons = self._route_of[name].algorithm == "muon"

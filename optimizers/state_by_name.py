@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -147,20 +148,24 @@ class StateByName:
             return []
         answers = share_writing(tensors, workers=self._workers)
         return [
-            Piece(name, key, start, stop, self._elements(name, key, (start, stop)))
+            piece
             for (name, key), ranges in answers.items()
-            for start, stop in ranges[self._rank]
+            for piece in self._held_pieces(name, key, ranges[self._rank])
         ]
 
-    def _elements(self, name: str, key: str | None, held: Range) -> Tensor:
+    def _held_pieces(self, name: str, key: str | None, ranges: Sequence[Range]) -> Iterator[Piece]:
+        """Views of ranges that are kept here, each within one piece of what is kept."""
+        if not ranges:
+            return
         if key is None:
-            return self._fragments[name].weight()
-        (piece,) = (
-            piece.narrow(0, held[0] - start, held[1] - held[0])
-            for (start, stop), piece in self._pieces(name, key).items()
-            if start <= held[0] and held[1] <= stop
-        )
-        return piece
+            ((start, stop),) = ranges
+            yield Piece(name, key, start, stop, self._fragments[name].weight())
+            return
+        kept = sorted(self._pieces(name, key).items(), key=lambda item: item[0])
+        starts = [begin for (begin, _), _ in kept]
+        for start, stop in ranges:
+            (begin, _), elements = kept[bisect_right(starts, start) - 1]
+            yield Piece(name, key, start, stop, elements.narrow(0, start - begin, stop - start))
 
     @property
     def updates(self) -> dict[str, int]:

@@ -291,7 +291,7 @@ class TrialRun:
         try:
             save(
                 folder,
-                labelled_ranges(self.optimizer, rank=self.backend.rank),
+                labelled_ranges(self.optimizer, self.backend),
                 step=self.last_report.step,
                 counters=self.optimizer.counters,
                 backend=self.backend,

@@ -61,14 +61,26 @@ def links(study: Path, gangs: Any, checkpoints: Path) -> list[Any]:
                 f"{variant},{LONGER},{settings}", folder / f"{variant}-{NAMES[step - 1]}"
             )
         ]
-        trained = gangs.train_in_order(study, [*trials.values(), *again], workers=workers)
+        others = OTHERS if step == 1 else {}
+        last = [
+            {"request": f"adamw,{LONGER},{settings}", "checkpoints": str(folder / what), **how}
+            for what, how in others.items()
+        ]
+        trained = gangs.train_in_order(study, [*trials.values(), *again, *last], workers=workers)
         found.append(
             {
                 variant: (trained[i], *trained[len(VARIANTS) + 2 * i :][:2])
                 for i, variant in enumerate(VARIANTS)
             }
+            | dict(zip(others, trained[len(trained) - len(last) :], strict=True))
         )
     return found
+
+
+OTHERS: dict[str, Any] = {
+    "by the clock": {"checkpoint_every_minutes": 1e-9},
+    "no room": {"wrong": "no room on worker 1", "checkpoint_every_steps": 1},
+}
 
 
 def disturbed(request: str, folder: Path) -> list[dict[str, Any]]:
@@ -147,7 +159,7 @@ def test_every_worker_writes_its_part_and_no_element_is_written_twice(
     assert len(parts) == workers
     numels, elements = {}, []
     for path in parts:
-        with safe_open(path, framework="pt") as file:
+        with safe_open(path, framework="np") as file:
             ranges = [key for key in file.keys() if not key.startswith("random/")]  # noqa: SIM118
         elements.append(0)
         for label, held in (key.rsplit("/", 1) for key in ranges):
@@ -164,6 +176,22 @@ def test_every_worker_writes_its_part_and_no_element_is_written_twice(
 
 def labels(saved: Path) -> set[str]:
     (path,) = saved.glob("*.safetensors")
-    with safe_open(path, framework="pt") as file:
+    with safe_open(path, framework="np") as file:
         keys = [key.rsplit("/", 1)[0] for key in file.keys()]  # noqa: SIM118
     return {key for key in keys if not key.startswith("random/")}
+
+
+def test_the_clock_of_worker_0_decides_for_all(links: list[Any], checkpoints: Path) -> None:
+    assert links[0]["by the clock"]["outcome"]["outcome"] == "completed"
+    kept = sorted((checkpoints / "by the clock").iterdir())
+    assert kept
+    for saved in kept:
+        assert len(list(saved.glob("*.safetensors"))) == len(list(saved.iterdir())) - 1 == 2
+
+
+def test_a_worker_that_cannot_write_costs_all_the_checkpoint_and_none_the_trial(
+    links: list[Any], checkpoints: Path
+) -> None:
+    assert links[0]["no room"]["outcome"]["outcome"] == "completed"
+    assert (checkpoints / "no room" / "step-00000004").is_dir()
+    assert not list((checkpoints / "no room").rglob("manifest.json"))

@@ -16,6 +16,7 @@ from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 from harness.data import BatchSampler
 from harness.training.backends import accelerator, deepspeed, fsdp2
 from harness.training.backends.protocol import MakeOptimizer
+from harness.training.checkpoint import saving
 from models import ModelOutput
 from optimizers import NamedOptimizer
 
@@ -111,6 +112,14 @@ def not_a_number(
     return output._replace(loss=output.loss * nan, cross_entropy=output.cross_entropy * nan)
 
 
+def no_room(child: Any, ranges: Any, backend: Any) -> Any:
+    """The disk of worker 1 is full."""
+    return (None, "no room") if backend.rank == 1 else write_own(child, ranges, backend)
+
+
+write_own = saving._write_own
+
+
 WRONG: dict[str, Callable[[], Patch]] = {
     "every rank alone": lambda: opened_with(cpu=False),
     "deepspeed ignored": lambda: opened_with(cpu=True),
@@ -131,6 +140,7 @@ WRONG: dict[str, Callable[[], Patch]] = {
     "nan on worker 1": lambda: mock.patch.object(
         accelerator.AcceleratorBackend, "_forward", not_a_number
     ),
+    "no room on worker 1": lambda: mock.patch.object(saving, "_write_own", no_room),
     "stepping twice": lambda: mock.patch.object(
         accelerator.AcceleratorBackend, "update", stepping_twice
     ),

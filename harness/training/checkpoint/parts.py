@@ -104,9 +104,6 @@ class LogicalTensors:
         for pieces in self._pieces.values():
             pieces.sort(key=lambda piece: piece[:2])
 
-    def labels(self) -> list[str]:
-        return sorted(self._pieces)
-
     def numel(self, label: str) -> int:
         return max(stop for _, stop, _, _ in self._pieces[label])
 

@@ -68,11 +68,12 @@ class Checkpoint:
             updates=manifest.updates,
             counters=manifest.counters[backend.rank if same else 0],
         )
-        for label in random_states(backend.rank) if same else ():
-            if label in self._tensors.labels():
-                state = self._tensors.read(label)
-                set_state = torch.cuda.set_rng_state if "cuda" in label else torch.set_rng_state
-                set_state(state)
+        for label in random_states(backend) if same else ():
+            state = self._tensors.read(label)
+            if label.endswith("cuda"):
+                torch.cuda.set_rng_state(state, backend.device)
+            else:
+                torch.set_rng_state(state)
 
     def close(self) -> None:
         """Unmaps the files, and drops what was copied here."""
@@ -184,6 +185,6 @@ def _require_saveable(spec: TrialSpec, where: str | Path) -> None:
         )
     try:
         open_folder(where).temporary().unlink()
-    except (OSError, ValueError) as error:
+    except OSError as error:
         reason = getattr(error, "strerror", None) or error
         raise UserError(f"cannot save to {where}: {reason}: choose another folder") from None

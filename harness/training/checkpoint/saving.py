@@ -31,13 +31,13 @@ class SaveFailed(RuntimeError):
     """No checkpoint was written, on any worker; the older ones are as they were."""
 
 
-def labelled_ranges(optimizer: NamedOptimizer, *, rank: int) -> list[LabelledRange]:
+def labelled_ranges(optimizer: NamedOptimizer, backend: Backend) -> list[LabelledRange]:
     """What this worker has to write: its share of weights and state, and its random numbers."""
     ranges = [
         LabelledRange(label_of(piece.name, piece.key), piece.start, piece.stop, piece.elements)
         for piece in optimizer.answered_pieces()
     ]
-    for label, state in random_states(rank).items():
+    for label, state in random_states(backend).items():
         ranges.append(LabelledRange(label, 0, state.numel(), state))
     return ranges
 
@@ -46,11 +46,11 @@ def label_of(name: str, key: str | None) -> str:
     return f"weights/{name}" if key is None else f"optimizer/{name}/{key}"
 
 
-def random_states(rank: int) -> dict[str, torch.Tensor]:
+def random_states(backend: Backend) -> dict[str, torch.Tensor]:
     """Of torch's generators on this worker. Nothing here draws from them yet; a model may."""
-    states = {f"random/{rank}/cpu": torch.get_rng_state()}
-    if torch.cuda.is_available():
-        states[f"random/{rank}/cuda"] = torch.cuda.get_rng_state()
+    states = {f"random/{backend.rank}/cpu": torch.get_rng_state()}
+    if backend.device.type == "cuda":
+        states[f"random/{backend.rank}/cuda"] = torch.cuda.get_rng_state(backend.device)
     return states
 
 

@@ -15,6 +15,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
+from harness.errors import UserError
+
 CHUNK_BYTES = 8 * 2**20
 
 
@@ -56,13 +58,20 @@ def open_folder(where: str | Path) -> Folder:
     """The folder of a path, or of a URI such as `s3://bucket/checkpoints` or `file:///checkpoints`.
 
     Raises:
-        ValueError, OSError: by pyarrow, of a URI that it does not understand.
+        UserError: pyarrow does not understand the URI.
+        OSError: the file system cannot be reached.
     """
     if "://" not in str(where):
         return LocalFolder(Path(where))
     from pyarrow import fs  # only where it is needed: it takes time
 
-    filesystem, path = fs.FileSystem.from_uri(str(where))
+    try:
+        filesystem, path = fs.FileSystem.from_uri(str(where))
+    except ValueError as error:
+        raise UserError(
+            f"checkpoints cannot be kept at {where}: {str(error).rstrip('.')}: name a path, or a "
+            "URI such as s3://bucket/runs"
+        ) from None
     if isinstance(filesystem, fs.LocalFileSystem):
         return LocalFolder(Path(path))
     return RemoteFolder(filesystem, path, where=str(where))

@@ -21,30 +21,48 @@ Run = Callable[..., tuple[list[Report], Outcome]]
 Make = Callable[..., tuple[TrialSpec, WorkerContext]]
 
 
+def trial_of(study_file: Path, overrides: tuple[str, ...], variant: str, **context: Any) -> Any:
+    study = load_study(study_file, overrides)
+    dataset = prepare(study.data)
+    spec = trial_spec(study, find_variant(study, variant), 0, dataset.manifest.sha256)
+    return spec, dataclasses.replace(WorkerContext(dataset.path), **context)
+
+
+def train_to_the_end(spec: TrialSpec, context: WorkerContext) -> tuple[list[Report], Outcome]:
+    training, reports = train(spec, context), []
+    while True:
+        try:
+            reports.append(next(training))
+        except StopIteration as end:
+            return reports, end.value
+
+
 @pytest.fixture
 def make(study_file: Path) -> Make:
     """Spec and context of a trial."""
-
-    def make(*overrides: str, variant: str = "muon", **context: object) -> object:
-        study = load_study(study_file, overrides)
-        dataset = prepare(study.data)
-        spec = trial_spec(study, find_variant(study, variant), 0, dataset.manifest.sha256)
-        return spec, dataclasses.replace(WorkerContext(dataset.path), **context)
-
-    return make
+    return lambda *overrides, variant="muon", **context: trial_of(
+        study_file, overrides, variant, **context
+    )
 
 
 @pytest.fixture
 def run(make: Make) -> Run:
-    def run(*overrides: str, **context: object) -> tuple[list[Report], Outcome]:
-        training, reports = train(*make(*overrides, **context)), []
-        while True:
-            try:
-                reports.append(next(training))
-            except StopIteration as end:
-                return reports, end.value
+    """The same, trained."""
+    return lambda *overrides, **context: train_to_the_end(*make(*overrides, **context))
 
-    return run
+
+@pytest.fixture(scope="session")
+def saved_once(study_text: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The checkpoints of steps 2 and 4 of a trial that reports every step; not to be touched."""
+    path = tmp_path_factory.mktemp("saved")
+    (path / "tiny.toml").write_text(study_text)
+    every_two = {"checkpoint_every_minutes": 0.0, "checkpoint_every_steps": 2}
+    overrides = ("training.evaluation_every=1",)
+    kept = path / "kept"
+    train_to_the_end(
+        *trial_of(path / "tiny.toml", overrides, "muon", checkpoints=str(kept), **every_two)
+    )
+    return kept
 
 
 TIMES = {

@@ -13,7 +13,9 @@ from harness.study.code_version import code_sha256
 from harness.study.trial import TrialSpec
 from harness.training.backends.protocol import WorkerContext
 from harness.training.checkpoint import newest_valid, saving
+from harness.training.checkpoint.manifest import read_manifest
 from harness.training.checkpoint.saving import Keeper
+from harness.training.checkpoint.storage import LocalFolder
 
 Make = Callable[..., tuple[TrialSpec, WorkerContext]]
 EVERY_TWO = {"checkpoint_every_minutes": 0.0, "checkpoint_every_steps": 2}
@@ -21,10 +23,9 @@ OFTEN = "training.evaluation_every=1"
 
 
 @pytest.fixture
-def saved(run: Any, tmp_path: Path) -> Path:
+def saved(saved_once: Path, tmp_path: Path) -> Path:
     """The checkpoints of steps 2 and 4."""
-    run(OFTEN, checkpoints=str(tmp_path / "kept"), **EVERY_TWO)
-    return tmp_path / "kept"
+    return Path(shutil.copytree(saved_once, tmp_path / "kept"))
 
 
 def truncate(path: Path) -> None:
@@ -118,6 +119,19 @@ def test_without_the_manifest_which_is_written_last_there_is_no_checkpoint(
     assert again.step == 4
 
 
+def test_a_part_on_a_disk_that_worker_0_does_not_see_makes_no_checkpoint(
+    saved: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    newest = LocalFolder(saved / "step-00000004")
+    manifest = read_manifest(newest)
+    newest.remove("manifest.json")
+    newest.remove("part-00000-of-00001.safetensors")
+    monkeypatch.setattr(saving, "VISIBLE_WITHIN_S", 0.0)
+    with pytest.raises(OSError, match="must be on storage that all nodes share"):
+        saving._complete(newest, manifest)
+    assert newest.names() == []
+
+
 def test_old_checkpoints_go_and_what_cannot_be_read_does_not_count(
     run: Any, make: Make, tmp_path: Path
 ) -> None:
@@ -131,6 +145,10 @@ def test_old_checkpoints_go_and_what_cannot_be_read_does_not_count(
         "step-00000004",
         "step-00000005",
     ]
+    (kept / "step-00000003").mkdir()
+    run(OFTEN, checkpoints=str(kept), checkpoints_kept=2, **EVERY_TWO)
+    assert {"step-00000002", "step-00000004"} <= {path.name for path in kept.iterdir()}
+    assert not (kept / "step-00000003").exists()
     # What is newer, but of no use to this attempt, is neither counted nor removed.
     shutil.copytree(kept / "step-00000005", kept / "step-00000009")
     truncate(kept / "step-00000009" / "manifest.json")

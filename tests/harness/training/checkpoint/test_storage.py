@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from pyarrow import fs
 
+from harness.errors import UserError
 from harness.study.code_version import code_sha256
 from harness.training import loop
 from harness.training.checkpoint import newest, newest_valid, resume, saving, storage
@@ -84,6 +85,11 @@ def test_uris_and_paths_lead_to_the_same_local_folder(tmp_path: Path) -> None:
         folder = open_folder(where)
         assert isinstance(folder, LocalFolder)
         assert folder.path == tmp_path
+
+
+def test_a_uri_of_no_known_file_system_is_said_to_be_so() -> None:
+    with pytest.raises(UserError, match=r"kept at what://bucket: .*: name a path, or a URI"):
+        open_folder("what://bucket")
 
 
 def test_a_local_file_appears_whole_and_readable_by_others(tmp_path: Path) -> None:
