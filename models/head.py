@@ -1,7 +1,7 @@
 """The projection to the vocabulary and its cross-entropy.
 
 Shape suffixes: B sequences, T tokens of a sequence, N = B * T tokens, D hidden size, V vocabulary,
-C = tokens of one chunk.
+C = tokens of one chunk, P = tokens of a piece of it.
 """
 
 import math
@@ -14,9 +14,11 @@ from torch.autograd.function import once_differentiable
 
 from models.layers import at_least_fp32, autocast_dtype
 
-# Logits that exist at a time. On a CPU 2^21 fp32 numbers are 8 MiB, which a last-level cache holds;
-# from 2^20 to 2^22 the time was the same, below and above it rose. A GPU wants larger products.
-CPU_LOGITS_PER_CHUNK = 2**21
+# Logits that exist at a time, and, on a CPU, how many are made gradients of in one go: 2 MiB in
+# fp32, which a second-level cache holds. On a processor with AMX a head took 61 ms with 2^22 and
+# with 2^18 to 2^19 in one go, 70 to 81 ms with all of 2^21 or 2^22. A GPU wants larger products.
+CPU_LOGITS_PER_CHUNK = 2**22
+CPU_LOGITS_PER_PIECE = 2**19
 GPU_LOGITS_PER_CHUNK = 2**27
 
 
@@ -66,31 +68,32 @@ class LinearCrossEntropy(torch.autograd.Function):
         weight_VD = weight_VD.to(x_ND.dtype)
         on_cpu = x_ND.device.type == "cpu"
         logits_per_chunk = CPU_LOGITS_PER_CHUNK if on_cpu else GPU_LOGITS_PER_CHUNK
-        chunk_size = max(1, logits_per_chunk // len(weight_VD))
+        chunk_size = max(1, min(logits_per_chunk // len(weight_VD), len(x_ND)))
+        piece_size = max(1, CPU_LOGITS_PER_PIECE // len(weight_VD)) if on_cpu else chunk_size
         total = x_ND.new_zeros((), dtype=dtype)
         num_correct = torch.zeros((), dtype=torch.int64, device=x_ND.device)
+        # Allocated once: to touch fresh memory takes as long as the product that fills it.
+        memory_CV = x_ND.new_empty(chunk_size, len(weight_VD))
         if with_gradients:
             x_grad_ND = torch.empty_like(x_ND)
             weight_grad_VD = torch.zeros_like(weight_VD, dtype=dtype)
-        for start in range(0, len(x_ND), chunk_size):
-            chunk = slice(start, start + chunk_size)
-            target_C1 = target_N[chunk].unsqueeze(1)
-            logits_CV = (x_ND[chunk] @ weight_VD.t()).to(dtype)
-            likeliest_C1 = _argmax(logits_CV)
-            num_correct += (likeliest_C1 == target_C1).sum()
-            largest_C1 = logits_CV.gather(1, likeliest_C1)
-            target_logit_C1 = logits_CV.gather(1, target_C1) - largest_C1
-            # In place from here on: the logits become the numerators of the softmax, then
-            # d loss / d logits = (softmax - one_hot(target)) / N.
-            exponential_CV = logits_CV.sub_(largest_C1).exp_()
-            sum_C1 = exponential_CV.sum(1, keepdim=True)
-            total += (sum_C1.log() - target_logit_C1).sum()
+        for x_CD, target_C, x_grad_CD in zip(
+            torch.split(x_ND, chunk_size),
+            torch.split(target_N, chunk_size),
+            torch.split(x_grad_ND if with_gradients else x_ND, chunk_size),
+            strict=True,
+        ):
+            logits_CV = torch.mm(x_CD, weight_VD.t(), out=memory_CV[: len(x_CD)])
+            pieces = zip(
+                torch.split(logits_CV, piece_size), torch.split(target_C, piece_size), strict=True
+            )
+            for logits_PV, target_P in pieces:
+                loss, correct = _turn_into_gradients(logits_PV, target_P.unsqueeze(1))
+                total += loss
+                num_correct += correct
             if with_gradients:
-                grad_CV = exponential_CV.div_(sum_C1.mul_(len(x_ND)))
-                minus_one_C1 = grad_CV.new_full((), -1 / len(x_ND)).expand_as(target_C1)
-                grad_CV = grad_CV.scatter_add_(1, target_C1, minus_one_C1).to(x_ND.dtype)
-                torch.mm(grad_CV, weight_VD, out=x_grad_ND[chunk])
-                _add_product(weight_grad_VD, grad_CV.t(), x_ND[chunk])
+                torch.mm(logits_CV, weight_VD, out=x_grad_CD)
+                _add_product(weight_grad_VD, logits_CV.t(), x_CD)
         if with_gradients:
             ctx.save_for_backward(x_grad_ND, weight_grad_VD)
             ctx.weight_dtype = weight_dtype
@@ -101,8 +104,39 @@ class LinearCrossEntropy(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor, Tensor, None, None]:
         x_grad_ND, weight_grad_VD = ctx.saved_tensors
-        weight_grad_VD = (weight_grad_VD * grad).to(ctx.weight_dtype)
-        return x_grad_ND * grad, weight_grad_VD, None, None
+        scale = grad / len(x_grad_ND)
+        return x_grad_ND * scale, (weight_grad_VD * scale).to(ctx.weight_dtype), None, None
+
+
+def _turn_into_gradients(logits_PV: Tensor, target_P1: Tensor) -> tuple[Tensor, Tensor]:
+    """Put `softmax(logits) - one_hot(target)` in the place of the logits, computed in fp32.
+
+    Returns:
+        The sum of the cross-entropies, and how many targets are the likeliest.
+    """
+    x_PV = logits_PV.to(at_least_fp32(logits_PV.dtype))
+    likeliest_P1 = _argmax(x_PV)
+    behind_P1 = x_PV.gather(1, likeliest_P1) - x_PV.gather(1, target_P1)
+    probability_PV = _softmax_(x_PV)
+    # The largest logit has the probability exp(0) / sum.
+    loss = (behind_P1 - probability_PV.gather(1, likeliest_P1).log()).sum()
+    probability_PV.scatter_add_(1, target_P1, x_PV.new_full((), -1).expand_as(target_P1))
+    if probability_PV is not logits_PV:
+        logits_PV.copy_(probability_PV)
+    return loss, (likeliest_P1 == target_P1).sum()
+
+
+def _softmax_(x_PV: Tensor) -> Tensor:
+    """The softmax of each row, in the memory of x."""
+    if x_PV.device.type == "cpu":
+        return torch.softmax(x_PV, 1, out=x_PV)
+    return _softmax_in_four_passes_(x_PV)
+
+
+def _softmax_in_four_passes_(x_PV: Tensor) -> Tensor:
+    """For devices whose kernel of the softmax does not promise to work in place."""
+    numerator_PV = x_PV.sub_(x_PV.amax(1, keepdim=True)).exp_()
+    return numerator_PV.div_(numerator_PV.sum(1, keepdim=True))
 
 
 def _add_product(total: Tensor, a: Tensor, b: Tensor) -> None:

@@ -9,7 +9,12 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from models import MoETransformer, moe
-from models.grouped import GroupedFeedForward, LoopedFeedForward, runs_in_grouped_products
+from models.grouped import (
+    GroupedFeedForward,
+    LoopedFeedForward,
+    _windows,
+    runs_in_grouped_products,
+)
 
 # Largest relative error: the order of sums in fp32, the rounding of inner results in bf16.
 TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 0.01}
@@ -41,6 +46,43 @@ def test_grouped_products_are_the_loop_over_experts_forward_and_backward(
     for a, b in zip(ours, theirs, strict=True):
         assert a.dtype == b.dtype == dtype
         assert (a - b).float().norm() <= TOLERANCE[dtype] * b.float().norm()
+
+
+@pytest.mark.parametrize("gated", [False, True])
+def test_an_experts_window_reaches_past_its_rows_and_nothing_comes_of_it(gated: bool) -> None:
+    counts = [17, 0, 5, 31, 0]
+    generator = torch.Generator().manual_seed(0)
+
+    def values(*shape: int) -> Tensor:
+        return torch.randn(shape, generator=generator).bfloat16().requires_grad_()
+
+    x_AD, direction = values(53, 16), values(53, 16).detach()
+    weights = [values(5, 16, 8), values(5, 16, 8) if gated else None, values(5, 8, 16)]
+    wanted = [x for x in (x_AD, *weights) if x is not None]
+    torch.use_deterministic_algorithms(True)  # fills memory that nobody has written with NaN
+    try:
+        y_AD = LoopedFeedForward.apply(x_AD, *weights, counts)
+        ours = (y_AD, *torch.autograd.grad(y_AD, wanted, direction))
+    finally:
+        torch.use_deterministic_algorithms(False)
+    alone = []
+    for e, x_nD in enumerate(x_AD.split(counts)):
+        up, gate, down = (None if w is None else w[e] for w in weights)
+        inner = x_nD @ up if gate is None else torch.nn.functional.silu(x_nD @ gate) * (x_nD @ up)
+        alone.append((inner if gated else torch.nn.functional.silu(inner)) @ down)
+    expected = torch.cat(alone)
+    theirs = (expected, *torch.autograd.grad(expected, wanted, direction))
+    for a, b in zip(ours, theirs, strict=True):
+        assert (a - b).float().norm() <= TOLERANCE[torch.bfloat16] * b.float().norm()
+
+
+def test_experts_meet_few_different_sizes_in_bf16_and_no_row_more_in_fp32() -> None:
+    counts = [539, 601, 0, 439, 1, 602]
+    for dtype, sizes in ((torch.bfloat16, [544, 608, 0, 448, 32, 608]), (torch.float32, counts)):
+        windows = _windows(counts, dtype)
+        assert [window.end - window.begin for window in windows] == sizes
+        assert [window.num_own for window in windows] == counts
+        assert [window.begin for window in windows] == [0, 539, 1140, 1140, 1579, 1580]
 
 
 def test_an_expert_without_rows_gets_zeros_whatever_the_kernel_left_there(

@@ -10,10 +10,12 @@ from models.head import Head, LinearCrossEntropy
 
 @pytest.mark.parametrize("vocab_size", [64, 100])
 @pytest.mark.parametrize("tokens_per_chunk", [1, 3, 7, 100])
+@pytest.mark.parametrize("tokens_per_piece", [2, 100])
 def test_the_chunked_cross_entropy_agrees_with_pytorch_forward_and_backward(
-    monkeypatch: pytest.MonkeyPatch, tokens_per_chunk: int, vocab_size: int
+    monkeypatch: pytest.MonkeyPatch, tokens_per_piece: int, tokens_per_chunk: int, vocab_size: int
 ) -> None:
     monkeypatch.setattr(head_module, "CPU_LOGITS_PER_CHUNK", tokens_per_chunk * vocab_size)
+    monkeypatch.setattr(head_module, "CPU_LOGITS_PER_PIECE", tokens_per_piece * vocab_size)
     torch.manual_seed(0)
     x = torch.randn(10, 8, dtype=torch.float64, requires_grad=True)
     weight = torch.randn(vocab_size, 8, dtype=torch.float64, requires_grad=True)
@@ -73,6 +75,13 @@ def test_the_fast_argmax_is_the_first_largest(columns: int, levels: int, seed: i
     logits = torch.randint(-levels, levels, (5, columns), generator=generator).float()
     expected = [row.index(max(row)) for row in logits.tolist()]
     assert head_module._argmax(logits).squeeze(1).tolist() == expected
+
+
+def test_the_softmax_of_other_devices_is_that_of_a_cpu() -> None:
+    logits = 50 * torch.randn(5, 40, generator=torch.Generator().manual_seed(0))
+    expected = head_module._softmax_(logits.clone())
+    torch.testing.assert_close(expected, logits.softmax(1), rtol=0, atol=0)
+    torch.testing.assert_close(head_module._softmax_in_four_passes_(logits), expected)
 
 
 def test_the_heads_gradient_adds_up_in_fp32_under_bf16(monkeypatch: pytest.MonkeyPatch) -> None:
