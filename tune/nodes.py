@@ -63,7 +63,7 @@ def training_nodes(gang: GangSize) -> dict[str, str]:
 
 
 def lost_nodes(nodes: set[str]) -> set[str]:
-    """Those of these ids whose raylet answers no more; Ray itself may need half a minute to know."""
+    """Those of these ids whose raylet answers no more; Ray itself may know it much later."""
     known = {node["NodeID"]: node for node in ray.nodes()} if nodes else {}
     return {node for node in nodes if node not in known or not _answers(known[node])}
 
