@@ -97,8 +97,10 @@ class Progress:
         self.console.print(Text(f"{trial.job.name}: {cause}", style="yellow"), soft_wrap=True)
 
     def trial_given_up(self, key: str, cause: str) -> None:
-        trial = self.running.pop(key)
+        trial = self.running.pop(key, None)
         self.given_up += 1
+        if trial is None:
+            return  # it never ran; the end of the run names it
         text = f"{trial.job.name}: no outcome in this run: {cause}"
         self.console.print(Text(text, style="yellow"), soft_wrap=True)
 

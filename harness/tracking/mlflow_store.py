@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import tempfile
 import time
 import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import zip_longest
 from pathlib import Path
@@ -68,7 +70,25 @@ def open_client(tracking_uri: str) -> MlflowClient:
         for name in ("mlflow", "alembic"):
             # Creating a store would be announced with a page of migrations.
             logging.getLogger(name).setLevel(logging.WARNING)
+        _make_whole(tracking_uri, MlflowClient)
         return MlflowClient(tracking_uri=tracking_uri)
+
+
+def _make_whole(tracking_uri: str, client: type[MlflowClient]) -> None:
+    """Makes a new SQLite store beside its place and moves it there when it has all its tables.
+
+    A process that is killed while MLflow makes them would leave a file that nothing can open.
+    """
+    if not tracking_uri.startswith("sqlite:///"):
+        return
+    path = Path(tracking_uri.removeprefix("sqlite:///"))
+    if path.exists() or not path.parent.is_dir():
+        return
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".mlflow-") as folder:
+        new = Path(folder) / path.name
+        client(tracking_uri=f"sqlite:///{new}").search_experiments(max_results=1)
+        with suppress(FileExistsError):  # another process was faster
+            os.link(new, path)
 
 
 @dataclass

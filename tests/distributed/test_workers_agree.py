@@ -264,18 +264,3 @@ def test_the_command_runs_a_trial_under_torchrun(runs: Runs, study: Path) -> Non
         report["validation_loss"] for report in runs[2][request("muon", "ddp")]["reports"]
     ]
     assert outcome["outcome"] == "completed"
-
-
-def test_a_gang_that_does_not_fit_the_study_is_refused(study_file: Path) -> None:
-    from harness.data import prepare
-    from harness.errors import UserError
-    from harness.study.load import load_study
-    from harness.study.trial import trial_spec
-    from harness.training.backends.protocol import WorkerContext
-    from harness.training.loop import train
-
-    study = load_study(study_file, ["resources.workers=2"])
-    dataset = prepare(study.data)
-    spec = trial_spec(study, study.variants[0], 0, dataset.manifest.sha256)
-    with pytest.raises(UserError, match="2 workers and 1 were started"):
-        next(train(spec, WorkerContext(dataset.path)))

@@ -5,8 +5,10 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -228,3 +230,23 @@ def test_a_summary_whose_numbers_changed_replaces_the_old_one(
     parent = stored.tags("muon seed 0")["mlflow.parentRunId"]
     alive = "SELECT name FROM runs WHERE lifecycle_stage = 'active' AND run_uuid = "
     assert stored.query(f"{alive}'{parent}'") == [("muon (summary)",)]
+
+
+def test_a_process_killed_while_it_makes_the_store_leaves_none(tmp_path: Path) -> None:
+    """MLflow makes its tables one migration after the other, in seconds."""
+    path = tmp_path / "mlflow.db"
+    script = (
+        "import sys; from harness.tracking.mlflow_store import open_client;"
+        "print('now', flush=True); open_client(sys.argv[1]); print('made', flush=True)"
+    )
+    command = [sys.executable, "-c", script, f"sqlite:///{path}"]
+    killed = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    try:
+        while not list(tmp_path.glob(".mlflow-*/mlflow.db")):
+            assert killed.poll() is None, "it has ended before it was killed"
+            time.sleep(0.01)
+    finally:
+        killed.kill()
+        killed.communicate()
+    assert not path.exists()
+    assert store.open_client(f"sqlite:///{path}").search_experiments()
