@@ -15,7 +15,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from under_fire import StudyProcess, failures, left, open_attempts, study_folder, worker_at
+from under_fire import (
+    StudyProcess,
+    failures,
+    left,
+    next_attempt,
+    open_attempts,
+    study_folder,
+    worker_at,
+)
 
 STEPS, EVERY = 60, 5
 OPTIONS = (
@@ -27,6 +35,9 @@ OPTIONS = (
 )
 POINTS = 20
 """Random points of each fault under `make faults`."""
+
+RECOVERY_S = 60.0
+"""From a fault to the next attempt: a promise of docs/reliability.md, and no measure of speed."""
 
 
 @pytest.fixture(scope="module")
@@ -60,48 +71,70 @@ def ends_like(runs: Path, undisturbed: Path) -> None:
     assert verdict(runs) == verdict(undisturbed)
 
 
-Hit = Callable[[StudyProcess, random.Random], None]
+Hit = Callable[[StudyProcess, random.Random], str]
+"""Hits once, at a random moment, and says which trial."""
 
 
-def kill_a_worker(study: StudyProcess, chance: random.Random) -> None:
-    hit_a_worker(study, chance, signal.SIGKILL)
+def kill_a_worker(study: StudyProcess, chance: random.Random) -> str:
+    return hit_a_worker(study, chance, signal.SIGKILL)
 
 
-def stop_a_worker(study: StudyProcess, chance: random.Random) -> None:
-    hit_a_worker(study, chance, signal.SIGSTOP)
+def stop_a_worker(study: StudyProcess, chance: random.Random) -> str:
+    return hit_a_worker(study, chance, signal.SIGSTOP)
 
 
-def hit_a_worker(study: StudyProcess, chance: random.Random, what: signal.Signals) -> None:
+def hit_a_worker(study: StudyProcess, chance: random.Random, what: signal.Signals) -> str:
     step, rank = chance.randrange(0, STEPS - EVERY), chance.randrange(2)
-    place = study.until(lambda: worker_at(study.runs, step=step, rank=rank))
-    time.sleep(chance.random() * 0.3)
-    os.kill(place.pid, what)
+    while True:
+        key, place = study.until(lambda: worker_at(study.runs, step=step, rank=rank))
+        time.sleep(chance.random() * 0.3)
+        if any(key == other for other, _, _ in open_attempts(study.runs)):
+            os.kill(place.pid, what)
+            return key
 
 
-def kill_the_driver(study: StudyProcess, chance: random.Random) -> None:
+def kill_the_driver(study: StudyProcess, chance: random.Random) -> str:
     step = chance.randrange(-1, STEPS - EVERY)
-    study.until(lambda: any(reported >= step for _, _, reported in open_attempts(study.runs)))
+    key = study.until(
+        lambda: next((k for k, _, reported in open_attempts(study.runs) if reported >= step), None)
+    )
     time.sleep(chance.random() * 0.5)
     study.kill()
+    return str(key)
 
 
-def under(hits: list[Hit], file: Path, runs: Path, chance: random.Random) -> None:
-    """One study, hit once by each of them, then run to its end."""
+def under(hits: list[Hit], file: Path, runs: Path, chance: random.Random) -> list[float]:
+    """One study, hit once by each of them, then run to its end.
+
+    Returns:
+        seconds from each hit to the next attempt at the trial; where the driver was killed, from
+        the start of the next run.
+    """
+    recoveries = []
     for hit in hits:
         with StudyProcess(file, runs, OPTIONS) as study:
-            hit(study, chance)
+            key, at = hit(study, chance), time.time()
             if hit is not kill_the_driver:
                 assert study.wait() == 0, study.printed[-3000:]
+                recoveries.append(next_attempt(runs, key, after=at) - at)
             assert not study.left_alive()
-    with StudyProcess(file, runs, OPTIONS) as study:
-        assert study.wait() == 0, study.printed[-3000:]
+        if hit is kill_the_driver:
+            at = time.time()
+            with StudyProcess(file, runs, OPTIONS) as study:
+                assert study.wait() == 0, study.printed[-3000:]
+            recoveries.append(next_attempt(runs, key, after=at) - at)
+    return recoveries
 
 
 def test_killed_driver_and_killed_worker_leave_no_trace_in_the_results(
     file: Path, undisturbed: Path, tmp_path: Path
 ) -> None:
     runs = tmp_path / "runs"
-    under([kill_the_driver, kill_a_worker], file, runs, random.Random(1))
+    chance = random.Random(1)
+    with StudyProcess(file, runs, OPTIONS) as study:
+        kill_the_driver(study, chance)
+        assert not study.left_alive()
+    under([kill_a_worker], file, runs, chance)
     ends = sorted(event.end for event in failures(runs))
     assert ends == ["stopped", "worker_died"]
     (died,) = (event for event in failures(runs) if event.end == "worker_died")
@@ -112,11 +145,20 @@ def test_killed_driver_and_killed_worker_leave_no_trace_in_the_results(
 @pytest.mark.faults
 @pytest.mark.parametrize("seed", range(POINTS))
 @pytest.mark.parametrize("hit", [kill_a_worker, stop_a_worker, kill_the_driver])
-def test_at_any_moment(hit: Hit, seed: int, file: Path, undisturbed: Path, tmp_path: Path) -> None:
+def test_at_any_moment(
+    hit: Hit,
+    seed: int,
+    file: Path,
+    undisturbed: Path,
+    tmp_path: Path,
+    record_property: Callable[[str, object], None],
+) -> None:
     runs = tmp_path / "runs"
-    under([hit], file, runs, random.Random(seed))
+    (recovery,) = under([hit], file, runs, random.Random(seed))
+    record_property("recovery_s", recovery)
     assert failures(runs), "it was hit"
     ends_like(runs, undisturbed)
+    assert recovery < RECOVERY_S
 
 
 @pytest.mark.faults

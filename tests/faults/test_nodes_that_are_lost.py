@@ -70,7 +70,7 @@ def test_a_lost_node_is_an_attempt_and_the_study_ends_on_the_other(
     with StudyProcess(file, here, OPTIONS) as study:
         assert study.wait() == 0, study.printed[-3000:]
     with StudyProcess(file, there, (*OPTIONS, "--address", cluster.address)) as study:
-        place = study.until(lambda: worker_at(there, step=20, rank=1))
+        _, place = study.until(lambda: worker_at(there, step=20, rank=1))
         cluster.tell(f"lose {place.node}")
         assert study.wait() == 0, study.printed[-3000:]
     assert {event.end for event in failures(there)} == {"node_lost"}

@@ -10,13 +10,14 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import psutil
 
 from harness.runs.attempts import AttemptBegan, AttemptEnded, WorkerPlace
-from harness.runs.folder import StudyFolder
+from harness.runs.folder import StudyFolder, TrialFolder
 from harness.runs.plan_file import load_plan
 from harness.training.records import Outcome, Report
 
@@ -143,12 +144,23 @@ def open_attempts(runs: Path) -> Iterator[tuple[str, AttemptBegan, int]]:
             yield path.parent.name, events[-1], max((r.step for r in trial.reports()), default=-1)
 
 
-def worker_at(runs: Path, *, step: int, rank: int) -> WorkerPlace | None:
-    """The worker of a trial that has reported `step` and has more to do."""
-    for _, began, reported in open_attempts(runs):
+def worker_at(runs: Path, *, step: int, rank: int) -> tuple[str, WorkerPlace] | None:
+    """The worker of a trial that has reported `step` and has more to do, with the trial's key."""
+    for key, began, reported in open_attempts(runs):
         if reported >= step and began.places:
-            return began.places[rank]
+            return key, began.places[rank]
     return None
+
+
+def next_attempt(runs: Path, key: str, *, after: float) -> float:
+    """When the trial was tried again, in seconds since 1970 (whole ones)."""
+    (path,) = runs.glob(f"*/trials/{key}")
+    begun = (
+        datetime.fromisoformat(event.at).timestamp()
+        for event in TrialFolder(path).attempts()
+        if isinstance(event, AttemptBegan)
+    )
+    return next(at for at in begun if at >= after - 1.0 and at > 0)
 
 
 @dataclass(frozen=True)
