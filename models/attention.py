@@ -3,9 +3,12 @@
 Shape suffixes: B sequences, T tokens of a sequence, D hidden size, H heads, K head size, G = B * H.
 """
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from models.blocked_attention import BlockedAttention
 from models.layers import at_least_fp32
@@ -38,14 +41,36 @@ def rotate(x_BTHK: Tensor, rotation_T1K2: Tensor) -> Tensor:
     On a CPU as a product of complex numbers, which is ten times as fast there as strided reals;
     elsewhere in reals, of which a compiler makes one kernel.
     """
-    pairs_BTHK2 = torch.unflatten(x_BTHK.to(rotation_T1K2.dtype), -1, (-1, 2))
     if x_BTHK.device.type == "cpu" and not torch.compiler.is_compiling():
-        turned = torch.view_as_complex(pairs_BTHK2) * torch.view_as_complex(rotation_T1K2)
-        turned_BTHK2 = torch.view_as_real(turned)
-    else:
-        a, b = pairs_BTHK2.unbind(-1)
-        cosine, sine = rotation_T1K2.unbind(-1)
-        turned_BTHK2 = torch.stack((a * cosine - b * sine, a * sine + b * cosine), -1)
+        y_BTHK: Tensor = ComplexRotation.apply(x_BTHK, rotation_T1K2)  # type: ignore[no-untyped-call]
+        return y_BTHK
+    a, b = torch.unflatten(x_BTHK.to(rotation_T1K2.dtype), -1, (-1, 2)).unbind(-1)
+    cosine, sine = rotation_T1K2.unbind(-1)
+    turned_BTHK2 = torch.stack((a * cosine - b * sine, a * sine + b * cosine), -1)
+    return turned_BTHK2.flatten(-2).to(x_BTHK.dtype)
+
+
+class ComplexRotation(torch.autograd.Function):
+    """`rotate`; its transpose turns back. The derivative of torch's views makes more copies."""
+
+    @staticmethod
+    def forward(ctx: Any, x_BTHK: Tensor, rotation_T1K2: Tensor) -> Tensor:
+        ctx.save_for_backward(rotation_T1K2)
+        return _turned(x_BTHK, torch.view_as_complex(rotation_T1K2))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_BTHK: Tensor) -> tuple[Tensor, None]:
+        (rotation_T1K2,) = ctx.saved_tensors
+        back_T1K = torch.view_as_complex(rotation_T1K2).conj().resolve_conj()
+        return _turned(grad_BTHK, back_T1K), None
+
+
+def _turned(x_BTHK: Tensor, rotation_T1K: Tensor) -> Tensor:
+    """The product with complex numbers; K of x is twice that of the rotation."""
+    wide_BTHK = x_BTHK.to(rotation_T1K.real.dtype, memory_format=torch.contiguous_format)
+    complex_BTHK = torch.view_as_complex(torch.unflatten(wide_BTHK, -1, (-1, 2)))
+    turned_BTHK2 = torch.view_as_real(complex_BTHK * rotation_T1K)
     return turned_BTHK2.flatten(-2).to(x_BTHK.dtype)
 
 

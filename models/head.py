@@ -14,9 +14,9 @@ from torch.autograd.function import once_differentiable
 
 from models.layers import at_least_fp32, autocast_dtype
 
-# Logits that exist at a time, and, on a CPU, how many of them are made gradients of in one go: 2 MiB
-# in fp32, which a second-level cache holds. On a processor with AMX a head took 61 ms with 2^22 and with
-# 2^18 to 2^19 in one go, 70 to 81 ms with all of 2^21 or 2^22. A GPU wants larger products.
+# Logits that exist at a time, and, on a CPU, how many are made gradients of in one go: 2 MiB in
+# fp32, which a second-level cache holds. On a processor with AMX a head took 61 ms with 2^22 and
+# with 2^18 to 2^19 in one go, 70 to 81 ms with all of 2^21 or 2^22. A GPU wants larger products.
 CPU_LOGITS_PER_CHUNK = 2**22
 CPU_LOGITS_PER_PIECE = 2**19
 GPU_LOGITS_PER_CHUNK = 2**27

@@ -117,3 +117,10 @@ def test_device_and_dtype_alone_choose_how_attention_runs() -> None:
     assert not chosen(torch.float32)
     assert not chosen(torch.float64)
     assert not chosen(torch.bfloat16, device="meta")
+
+
+def test_a_rotations_derivative_turns_back() -> None:
+    x = torch.randn(2, 5, 3, 8, dtype=torch.float64, requires_grad=True)
+    rotation = rotary_rotations(x, head_size=8, theta=100.0)
+    assert torch.autograd.gradcheck(lambda x: rotate(x, rotation), x)
+    assert torch.autograd.gradcheck(lambda x: rotate(x.transpose(1, 2), rotation[:3]), x)
