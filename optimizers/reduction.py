@@ -6,6 +6,7 @@ may start while the backward pass goes on, once the gradients of all its paramet
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 
 from torch import Tensor
@@ -52,15 +53,23 @@ class Reduction:
             hook.remove()
 
     def _arrival(self, name: str) -> Callable[[Tensor], None]:
+        # Weakly: autograd keeps the hook where the garbage collector does not look, and with it
+        # would be kept the buckets, the parameters and the process group, trial after trial.
+        me = weakref.ref(self)
+
         def hook(_: Tensor) -> None:
-            if self._awaited is None:
-                return
-            for awaited in self._awaited:
-                awaited.discard(name)
-            while self._started < len(self._buckets) and not self._awaited[self._started]:
-                self._start_next()
+            if (reduction := me()) is not None:
+                reduction._arrived(name)
 
         return hook
+
+    def _arrived(self, name: str) -> None:
+        if self._awaited is None:
+            return
+        for awaited in self._awaited:
+            awaited.discard(name)
+        while self._started < len(self._buckets) and not self._awaited[self._started]:
+            self._start_next()
 
     def _start_next(self) -> None:
         if self._started >= _UNDER_WAY:

@@ -88,15 +88,15 @@ class Recorder(ray_tune.Callback):  # type: ignore[misc]
         key = _key(trial)
         with self._writing():
             if ATTEMPT in result:
-                event = ATTEMPT_EVENT.validate_python(result[ATTEMPT])
+                event = ATTEMPT_EVENT.validate_json(result[ATTEMPT])
                 if isinstance(event, AttemptBegan):
                     self._begin(key, event)
                 else:
                     self._attempt_ended(key, event)
             if REPORT in result:
-                self._report(key, Report.model_validate(result[REPORT]))
+                self._report(key, Report.model_validate_json(result[REPORT]))
             if OUTCOME in result:
-                self._end(key, Outcome.model_validate(result[OUTCOME]))
+                self._end(key, Outcome.model_validate_json(result[OUTCOME]))
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
         """A trial that ends without an outcome of its own was stopped by the scheduler."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -11,7 +12,7 @@ from ray import tune as ray_tune
 from harness.runs.attempts import AttemptEnded, repeats
 from tune.gang import Gang, GangFailure
 
-# Keys of a result, as the driver reads them. Plain JSON text: Tune flattens nested dictionaries.
+# Keys of a result, as the driver reads them. JSON text: Tune keeps statistics of every number in it.
 REPORT, OUTCOME, ATTEMPT = "optbench_report", "optbench_outcome", "optbench_attempt"
 # What a scheduler may look at beside them.
 STEP, LOSS = "step", "validation_loss"
@@ -58,7 +59,8 @@ class TrialTrainable(ray_tune.Trainable):  # type: ignore[misc]
             raise AttemptFailed(self.told)
         if self.began is not None:
             began, self.began = self.began, None
-            return {ATTEMPT: _event("began", self.attempt, **_as_begun(began, self.trial))}
+            event = _event("began", self.attempt, **_as_begun(began, self.trial))
+            return {ATTEMPT: json.dumps(event)}
         assert self.gang is not None, "a failed attempt has been told"
         try:
             if self.failure is not None:
@@ -69,10 +71,10 @@ class TrialTrainable(ray_tune.Trainable):  # type: ignore[misc]
         if "outcome" in answer:
             outcome = answer["outcome"]
             ended = _event("ended", self.attempt, end="outcome", step=outcome["step"])
-            return {ATTEMPT: ended, OUTCOME: outcome, ray_tune.result.DONE: True}
+            return _last(ended, outcome)
         report = answer["report"]
         loss = {} if report[LOSS] is None else {LOSS: report[LOSS]}
-        return {REPORT: report, STEP: report[STEP], **loss}
+        return {REPORT: json.dumps(report), STEP: report[STEP], **loss}
 
     def _over(self, failure: GangFailure) -> dict[str, Any]:
         """The attempt's end, and with it the trial's where it fails as it did before."""
@@ -92,11 +94,11 @@ class TrialTrainable(ray_tune.Trainable):  # type: ignore[misc]
         this = AttemptEnded.model_validate(ended)
         if not repeats([*earlier, this]):
             self.told = found.cause
-            return {ATTEMPT: ended}
+            return {ATTEMPT: json.dumps(ended)}
         word = "out_of_memory" if found.end == "out_of_memory" else "failed"
         reason = f"{found.cause} (the same as in an earlier attempt)"
         outcome = {"outcome": word, "reason": reason, "traceback": found.traceback}
-        return {ATTEMPT: ended, OUTCOME: outcome, ray_tune.result.DONE: True}
+        return _last(ended, outcome)
 
     def _disband(self) -> None:
         if self.gang is not None:
@@ -111,6 +113,12 @@ class TrialTrainable(ray_tune.Trainable):  # type: ignore[misc]
 
     def load_checkpoint(self, checkpoint: Any) -> None:
         """Nothing to load, see `save_checkpoint`."""
+
+
+def _last(ended: dict[str, Any], outcome: dict[str, Any]) -> dict[str, Any]:
+    """The last result of a trial."""
+    done = {ray_tune.result.DONE: True}
+    return {ATTEMPT: json.dumps(ended), OUTCOME: json.dumps(outcome), **done}
 
 
 def _event(event: str, attempt: int, **values: Any) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from harness.data import TokenDataset, prepare
@@ -93,7 +94,11 @@ def test_a_warm_gang_gives_bit_for_bit_what_a_fresh_one_gives(warm: Gang, study_
     adamw, muon, *_ = specs.values()
     first = train_in(warm, muon, dataset)
     between = train_in(warm, adamw, dataset)
+    process = psutil.Process(warm.places[1]["pid"])
+    open_before = process.num_fds()
     again = train_in(warm, muon, dataset)
+    train_in(warm, muon, dataset)
+    assert process.num_fds() <= open_before + 2, "process groups of earlier trials are closed"
     fresh = Gang(num_workers=2, cpus=1, gpus=0)
     cold = train_in(fresh, adamw, dataset)
     fresh.kill()
