@@ -43,13 +43,9 @@ class RMSNorm(nn.Module):
 
 
 class CpuRMSNorm(torch.autograd.Function):
-<<<<<<< HEAD
-    """`RMSNorm` in eight passes over memory; torch has no kernel of it on a CPU, and takes thirty.
-=======
     """`RMSNorm` in few passes over memory; on a CPU torch composes it of single operators.
 
     A forward pass over 2048 x 256 took 0.51 ms and torch's 1.31 (one thread, with AMX).
->>>>>>> h-speed
 
     With r = 1 / sqrt(mean(x^2) + epsilon) and g the gradient of y = r x w:
 
