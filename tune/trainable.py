@@ -12,7 +12,7 @@ from ray import tune as ray_tune
 from harness.runs.attempts import AttemptEnded, repeats
 from tune.gang import Gang, GangFailure
 
-# Keys of a result, as the driver reads them. JSON text: Tune keeps statistics of every number in it.
+# Keys of a result, as the driver reads them. JSON text: Tune keeps statistics of every number.
 REPORT, OUTCOME, ATTEMPT = "optbench_report", "optbench_outcome", "optbench_attempt"
 # What a scheduler may look at beside them.
 STEP, LOSS = "step", "validation_loss"
