@@ -11,7 +11,7 @@ from harness.errors import UserError
 
 
 class GangSize(Protocol):
-    """What one gang occupies: the `[resources]` of a study, or a trial's spec."""
+    """What one gang occupies: the `[resources]` of a study."""
 
     @property
     def workers(self) -> int: ...
@@ -23,37 +23,54 @@ class GangSize(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Capacity:
-    """CPU cores and GPUs, and whose they are."""
+    """CPU cores and GPUs of every node, and whose they are. A worker lies on one node."""
 
-    cpus: float
-    gpus: float
+    nodes: tuple[tuple[float, float], ...]
     where: str
+
+    def workers(self, gang: GangSize) -> float:
+        """How many workers have room at once."""
+        return sum(
+            min(
+                math.floor(cpus / gang.cpus_per_worker),
+                math.inf if not gang.gpus_per_worker else gpus / gang.gpus_per_worker,
+            )
+            for cpus, gpus in self.nodes
+        )
+
+    def __str__(self) -> str:
+        nodes = ", ".join(_node(cpus, gpus) for cpus, gpus in self.nodes[:4])
+        more = f" and {len(self.nodes) - 4} nodes more" if len(self.nodes) > 4 else ""
+        return f"{self.where} has {nodes or 'no node'}{more}"
+
+
+def _node(cpus: float, gpus: float) -> str:
+    gpu = f" and {gpus:g} GPU(s)" if 0 < gpus < math.inf else ""
+    return f"{cpus:g} CPU core(s){gpu}"
 
 
 def this_machine() -> Capacity:
     """As far as it is known before Ray has counted the GPUs."""
-    return Capacity(cpus=os.cpu_count() or 1, gpus=math.inf, where="this machine")
+    return Capacity(nodes=((os.cpu_count() or 1, math.inf),), where="this machine")
 
 
 def check_fits(gang: GangSize, capacity: Capacity) -> None:
     """Raises:
     UserError: one gang needs more than there is; nothing was started.
     """
-    for what, each, have in (
-        ("CPU cores", gang.cpus_per_worker, capacity.cpus),
-        ("GPUs", gang.gpus_per_worker, capacity.gpus),
-    ):
-        if (need := gang.workers * each) > have:
-            raise UserError(
-                f"resources.workers: one trial needs {gang.workers} workers x {each} = {need} "
-                f"{what} and {capacity.where} has {have:g}: lower resources.workers, or give "
-                "--address of a larger Ray cluster"
-            )
+    if not fits(gang, capacity):
+        each = _node(gang.cpus_per_worker, gang.gpus_per_worker)
+        raise UserError(
+            f"resources.workers: one trial needs {gang.workers} worker(s) with {each} each, every "
+            f"worker on one node, and {capacity}: lower resources.workers or "
+            "resources.cpus_per_worker, or give --address of a larger Ray cluster"
+        )
+
+
+def fits(gang: GangSize, capacity: Capacity) -> bool:
+    return capacity.workers(gang) >= gang.workers
 
 
 def gangs_that_fit(gang: GangSize, capacity: Capacity) -> int:
     """At once, and at least one."""
-    fit = capacity.cpus // (gang.workers * gang.cpus_per_worker)
-    if gang.gpus_per_worker:
-        fit = min(fit, capacity.gpus // (gang.workers * gang.gpus_per_worker))
-    return max(1, int(fit))
+    return max(1, int(capacity.workers(gang) // gang.workers))

@@ -61,9 +61,8 @@ def _leave_out_the_raylet() -> None:
 
 def capacity() -> Capacity:
     """What the connected Ray has now."""
-    resources = ray.cluster_resources()
+    resources = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     return Capacity(
-        cpus=resources.get("CPU", 0.0),
-        gpus=resources.get("GPU", 0.0),
+        nodes=tuple((has.get("CPU", 0.0), has.get("GPU", 0.0)) for has in resources),
         where="this machine or cluster",
     )

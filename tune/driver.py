@@ -6,6 +6,7 @@ import logging
 import math
 import shutil
 import tempfile
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,7 +19,7 @@ from harness.study.code_version import code_sha256
 from harness.study.settings import ResourcesConfig
 from harness.study.study_file import Study
 from tune.breaker import Breaker
-from tune.capacity import gangs_that_fit
+from tune.capacity import fits, gangs_that_fit
 from tune.cluster import capacity
 from tune.halving import HalvingWithinVariants, earlier_runs
 from tune.job import Job, Launch
@@ -126,16 +127,39 @@ def _has_trained(launch: Launch) -> bool:
 
 
 class _End(ray_tune.Stopper):  # type: ignore[misc]
-    """Asks the recorder whether a trial, or all of them, should end."""
+    """Asks the recorder whether a trial, or all of them, should end; and the cluster for room.
 
-    def __init__(self, recorder: Recorder) -> None:
-        self.recorder = recorder
+    A trial that found no room would wait for ever, without a word of Ray's.
+    """
+
+    def __init__(self, recorder: Recorder, resources: ResourcesConfig) -> None:
+        self.recorder, self.resources = recorder, resources
+        self.grows = resources.max_concurrent_trials is not None
+        self.had_room = time.monotonic()
+        self.looked = 0.0
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
         return self.recorder.wants_stop(trial_id, result)
 
     def stop_all(self) -> bool:
+        now = time.monotonic()
+        if not self.grows and now - self.looked > LOOK_FOR_ROOM_S:
+            self.looked = now
+            if self.recorder.attempts or fits(self.resources, capacity()):
+                self.had_room = now
+            elif now - self.had_room > NO_ROOM_S:
+                self.recorder.end(
+                    f"no trial has room any more: {capacity()}, and one needs "
+                    f"{self.resources.workers} worker(s) of {self.resources.cpus_per_worker} "
+                    "core(s): run the same command again with more nodes, or with --set "
+                    "resources.workers=1; what was trained is kept"
+                )
         return self.recorder.wants_end()
+
+
+LOOK_FOR_ROOM_S, NO_ROOM_S = 5.0, 60.0
+"""A node that is lost may come back within a minute. A cluster that grows on demand is told by
+`max_concurrent_trials`, and waited for."""
 
 
 def _fit(
@@ -176,7 +200,7 @@ def _fit(
                 storage_path=scratch,
                 verbose=0,
                 callbacks=[recorder],
-                stop=_End(recorder),
+                stop=_End(recorder, resources),
                 failure_config=ray_tune.FailureConfig(max_failures=resources.max_failures - 1),
                 checkpoint_config=ray_tune.CheckpointConfig(checkpoint_at_end=False),
             ),

@@ -140,6 +140,10 @@ class Recorder(ray_tune.Callback):  # type: ignore[misc]
         """Whether nothing more is to be trained."""
         return self.fault is not None or self.is_late
 
+    def end(self, why: str) -> None:
+        """Ends the run for a reason that is no trial's."""
+        self.fault = self.fault or StudyStopped(why)
+
     @property
     def is_late(self) -> bool:
         return self.deadline is not None and time.monotonic() > self.deadline
