@@ -83,6 +83,7 @@ class Recorder(ray_tune.Callback):  # type: ignore[misc]
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **_: Any
     ) -> None:
+        result.pop("config", None)  # Tune keeps the last result of every trial
         if self.fault is not None:
             return
         key = _key(trial)
@@ -230,6 +231,7 @@ class Recorder(ray_tune.Callback):  # type: ignore[misc]
 
     def _finish(self, key: str, outcome: Outcome) -> None:
         self.folder.trial(key).finish(outcome)
+        self.ended.pop(key, None)
         for observer in self.observers:
             observer.trial_ended(key, outcome)
 
