@@ -34,7 +34,8 @@ def growth_sentences(additions: Sequence[Addition], settings: AnalysisSettings) 
 
 
 def _what(addition: Addition) -> str:
-    return f"Added to the plan on {addition.when}, {_when(addition)}: {addition.added.words}."
+    why = f" ({addition.why})" if addition.why else ""
+    return f"Added to the plan on {addition.when}, {_when(addition)}: {addition.added.words}{why}."
 
 
 def _when(addition: Addition) -> str:

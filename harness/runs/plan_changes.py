@@ -25,6 +25,7 @@ class Addition(Record):
     from_sha256: str
     to_sha256: str
     added: Additions
+    why: str | None = None  # if a reason was given, which an addition does not need
     comparisons: int  # before the addition
     outcomes: int  # training runs that had ended: what could be looked at before the addition
     measured: int  # those of them that measure

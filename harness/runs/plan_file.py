@@ -60,7 +60,7 @@ def freeze(
         _check_search(folder, plan, added)
         if kept.sha256 == today.sha256:
             plan = _grown(frozen, plan)
-            addition = _note_addition(folder, frozen, plan, added)
+            addition = _note_addition(folder, frozen, plan, added, why=amend)
         elif amend:
             _note_amendment(folder, frozen, plan, changes=_changes(today, plan), why=amend)
         else:
@@ -114,13 +114,16 @@ def _grown(frozen: Plan, plan: Plan) -> Plan:
     return make_plan(study, plan.data_sha256, resolution=resolution, version=version)
 
 
-def _note_addition(folder: StudyFolder, frozen: Plan, plan: Plan, added: Additions) -> Addition:
+def _note_addition(
+    folder: StudyFolder, frozen: Plan, plan: Plan, added: Additions, *, why: str | None
+) -> Addition:
     outcomes, measured = _ended(folder, frozen)
     addition = Addition(
         when=_now(),
         from_sha256=frozen.sha256,
         to_sha256=plan.sha256,
         added=added,
+        why=why or None,
         comparisons=len(frozen.study["variants"]) - 1,
         outcomes=outcomes,
         measured=measured,
