@@ -5,7 +5,7 @@ Additions before the first outcome cost nothing: nobody could have looked. Later
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 from harness.analysis.results import Analysis
@@ -26,10 +26,13 @@ def growth_sentences(additions: Sequence[Addition], settings: AnalysisSettings) 
     """What was added and when, and what that does to the verdicts if results could be seen."""
     told = [_what(addition) for addition in additions]
     late = [addition for addition in additions if addition.measured]
-    if any(addition.added.seeds for addition in late):
-        told.append(ADDED_SEEDS)
-    if larger := [addition for addition in late if addition.added.variants]:
-        told += _larger_family(larger, settings.alpha)
+    seeds = any(addition.added.seeds for addition in late)
+    told += [ADDED_SEEDS] if seeds else []
+    if larger := [
+        addition for addition in late if addition.added.variants and addition.comparisons
+    ]:
+        told.append(_larger_family(larger))
+        told += [] if seeds else [_bound(larger, settings.alpha)]
     return told
 
 
@@ -47,23 +50,27 @@ def _when(addition: Addition) -> str:
     return f"when {addition.outcomes} {runs} had ended{of_the_search}"
 
 
-def _larger_family(late: Sequence[Addition], alpha: float) -> Iterator[str]:
-    """The bound is the union over all stages at which a verdict could be claimed.
+def _larger_family(late: Sequence[Addition]) -> str:
+    """Not said where the baseline was alone: there was no verdict before."""
+    now = late[-1].comparisons + len(late[-1].added.variants)
+    return (
+        f"Variants were added after results could be seen: {now} comparisons share alpha now "
+        f"instead of {late[0].comparisons}, so every interval is wider, and what was better, worse "
+        "or equivalent before may be inconclusive now."
+    )
+
+
+def _bound(late: Sequence[Addition], alpha: float) -> str:
+    """The union over all stages at which a verdict could be claimed, each on the same seeds.
 
     Before the additions any false one has probability alpha at most. After one, each of its `more`
     new comparisons errs with alpha / now, and the old ones are judged more strictly than before.
+    Seeds that were added too leave no such bound.
     """
-    counts = [(added.comparisons, len(added.added.variants)) for added in late]
-    counts = [(before, more) for before, more in counts if before]
-    if not counts:  # the baseline was alone: there was no verdict before
-        return
-    (before, _), (last, more) = counts[0], counts[-1]
-    bound = alpha * (1 + sum(more / (before + more) for before, more in counts))
-    yield (
-        f"Variants were added after results could be seen: {last + more} comparisons share alpha "
-        f"now instead of {before}, so every interval is wider, and what was better, worse or "
-        "equivalent before may be inconclusive now. If the results led to the addition, any false "
-        f"verdict, before it or after it, has a probability of up to {bound:.2g} instead of "
+    shares = [len(a.added.variants) / (a.comparisons + len(a.added.variants)) for a in late]
+    return (
+        "If results over all planned seeds led to the addition, any false verdict, before it or "
+        f"after it, has a probability of up to {alpha * (1 + sum(shares)):.2g} instead of "
         f"{alpha:g}."
     )
 

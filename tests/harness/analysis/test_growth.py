@@ -139,9 +139,14 @@ def test_several_additions_are_told_together() -> None:
         )  # fmt: skip
 
     settings = MadeUpStudy().study().analysis
-    *_, family = growth_sentences([added(0, "a"), added(1, "b"), added(2, "c", "d")], settings)
+    larger = [added(0, "a"), added(1, "b"), added(2, "c", "d")]
+    *_, family, bound = growth_sentences(larger, settings)
     assert "4 comparisons share alpha now instead of 1" in family
-    assert "up to 0.1 instead of 0.05" in family
+    assert "up to 0.1 instead of 0.05" in bound
+    seeds = added(1).model_copy(update={"added": Additions(seeds=(9,))})
+    *_, warning, family = growth_sentences([*larger, seeds], settings)
+    assert warning == ADDED_SEEDS
+    assert "share alpha" in family, "and no bound is known"
     assert len(growth_sentences([added(0, "a")], settings)) == 1, "there was no verdict before"
 
 
