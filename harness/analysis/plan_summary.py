@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
+from harness.analysis.growth import growth_sentences
 from harness.analysis.plan_wording import NOTHING_TO_COMPARE, curve_sentences, look_sentences
 from harness.analysis.power_curve import PowerCurve, Rule, power_curve
 from harness.analysis.proposed_looks import LookPlan, judge_looks, propose_looks
@@ -80,6 +81,7 @@ def summarise_plan(
         "power_curve": None if curve is None else _plain(curve),
         "look_plan": None if looks is None else _plain_looks(looks, settings),
         "look_sentences": [] if curve is None else look_sentences(looks, settings, rule),
+        "additions": growth_sentences(folder.additions(), settings),
         "can_show": [NOTHING_TO_COMPARE]
         if curve is None
         else list(curve_sentences(curve, settings, can)),

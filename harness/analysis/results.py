@@ -67,7 +67,8 @@ class Comparison:
     with those of all other comparisons (and over all looks) at 1 - alpha. `adjusted_p` is its dual:
     below alpha exactly where the interval does not contain 0; so are `equivalence_p` (where it lies
     inside the margin) and `margin_p` (where it lies beyond). `interval_alone` and `p` are those of
-    this comparison if there were no other.
+    this comparison if there were no other. `exploratory` ones do not keep alpha, because seeds were
+    added after results could be seen.
     """
 
     variant: str
@@ -98,6 +99,7 @@ class Comparison:
     verdict: Verdict
     sentence: str
     notes: tuple[str, ...]
+    exploratory: bool = False
 
     @property
     def decisive_p(self) -> float:
@@ -130,6 +132,7 @@ class TargetResult:
     look: Look | None
     sentence: str
     notes: tuple[str, ...]
+    exploratory: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

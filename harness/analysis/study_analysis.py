@@ -7,6 +7,7 @@ from dataclasses import replace
 from itertools import takewhile
 
 from harness.analysis.compare import analyse
+from harness.analysis.growth import marked
 from harness.analysis.horizon_speedup import lost_losses, worth_of_speed
 from harness.analysis.result_rows import ResultRow
 from harness.analysis.search.summary import summarise_search
@@ -45,6 +46,7 @@ def analyse_study(folder: StudyFolder) -> StudyResults:
     except UserError as error:
         folder.analysis_path.unlink(missing_ok=True)
         return with_analysis(snapshot, None, error=str(error))
+    analysis = marked(analysis, snapshot)
     write_json(folder.analysis_path, {**analysis.to_json(), "plan_sha256": snapshot.plan.sha256})
     return with_analysis(snapshot, analysis)
 

@@ -28,7 +28,8 @@ AmendOption = Annotated[
     str | None,
     typer.Option(
         metavar="WHY",
-        help="replace the frozen plan of this study by the changed one; the reason is reported",
+        help="replace the frozen plan of this study by the changed one; the reason is reported. "
+        "Seeds, variants and horizons that are only added need none",
     ),
 ]
 TrackingUriOption = Annotated[

@@ -90,7 +90,8 @@ def run(
     study, resolution = _resolved(study, folder, console)
     plan = make_plan(study, dataset.manifest.sha256, resolution=resolution)
     with folder.locked():
-        freeze(folder, plan, source=study_file, amend=amend)
+        if freeze(folder, plan, source=study_file, amend=amend) is not None:
+            _tell_growth(folder, study, console)
         _write_context(folder, dataset)
         with StudyRun(
             study,
@@ -162,6 +163,14 @@ def plan(
         print(json.dumps(summary, indent=1, allow_nan=False))
     else:
         console.print(render_plan(summary))
+
+
+def _tell_growth(folder: StudyFolder, study: Study, console: PlainConsole) -> None:
+    """What was added to the frozen plan, before it is trained."""
+    from harness.analysis.growth import growth_sentences
+
+    for line in growth_sentences(folder.additions(), study.analysis):
+        console.print(Text(line, style="yellow"), soft_wrap=True)
 
 
 def _resolved(

@@ -88,6 +88,10 @@ def _runs(study: StudyResults) -> Iterator[str]:
     amended = ""
     if study.amendments:
         amended = f"; the plan was changed later ({plural(len(study.amendments), 'amendment')})"
+    late = [addition for addition in study.additions if addition.measured]
+    if late:
+        what = "; ".join(addition.added.words for addition in late)
+        amended += f"; added when first results were there: {what}"
     yield (
         f"Every configuration was to be run with {plural(len(study.seeds), 'seed')}. Seeds, "
         f"baseline and the rules of the analysis were fixed before the first run{amended}."

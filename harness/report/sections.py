@@ -93,7 +93,7 @@ def speedups(material: Material) -> Iterator[Element]:
         steps = suggested_horizons(study.settings)
         yield Paragraph(
             text=f"No speed-up is known: it is read from {study.baseline} trained at other lengths "
-            f"too. `horizons = {steps}` under [analysis] adds them, with --amend.",
+            f"too. `horizons = {steps}` under [analysis] adds them.",
             tone="note",
         )
     for block in crossings:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from harness.analysis.growth import ADDED_SEEDS, growth_sentences, seeds_added_late
 from harness.analysis.measures import median_tokens_per_s
 from harness.analysis.results import Comparison
 from harness.analysis.shrinkage import not_tuned
@@ -20,7 +21,6 @@ from harness.report.elements import (
     VerdictWord,
 )
 from harness.report.verdict_words import in_groups, tally
-from harness.runs.folder import Amendment
 
 MANY = 6
 """What more variants than these would repeat is told in one line, or folded."""
@@ -52,8 +52,7 @@ def verdict_section(study: StudyResults, forest: Iterable[FigureImage]) -> Itera
         for note in study.analysis.notes:
             yield Paragraph(text=_sentence(note.replace(" - ", " − ")), tone="note")
     yield from _tuning_warnings(study)
-    for amendment in study.amendments:
-        yield from _amended(study, amendment)
+    yield from _changes_of_the_plan(study)
     yield Facts(items=tuple(_headlines(study)))
 
 
@@ -93,29 +92,19 @@ def _target_card(sentence: str, variant: str, below: bool) -> VerdictCard:
     return VerdictCard(word=word, variant=variant, sentence=numbers.real_minus(sentence))
 
 
-def _amended(study: StudyResults, amendment: Amendment) -> Iterator[Element]:
-    yield Paragraph(
-        text=f"The plan was amended on {amendment.when}: {amendment.why}. Changed: "
-        + "; ".join(amendment.changes),
-        tone="warning",
-    )
-    if _added_seeds(study, amendment):
+def _changes_of_the_plan(study: StudyResults) -> Iterator[Element]:
+    """What was amended or added, and once what that does to the verdicts."""
+    for amendment in study.amendments:
+        yield Paragraph(
+            text=f"The plan was amended on {amendment.when}: {amendment.why}. Changed: "
+            + "; ".join(amendment.changes),
+            tone="warning",
+        )
+    grown = growth_sentences(study.additions, study.settings.analysis)
+    seen = any(addition.measured for addition in study.additions)
+    yield from (Paragraph(text=line, tone="warning" if seen else "note") for line in grown)
+    if seeds_added_late(study) and ADDED_SEEDS not in grown:
         yield Paragraph(text=ADDED_SEEDS, tone="warning")
-
-
-ADDED_SEEDS = (
-    "Seeds were added after results had been seen, without looks declared before: false verdicts "
-    "are then more frequent than alpha (about 0.09 instead of 0.05 in simulation)."
-)
-
-
-def _added_seeds(study: StudyResults, amendment: Amendment) -> bool:
-    """Looks make it right, unless they were declared together with the seeds."""
-    seeds, looks = (
-        any(change.startswith(path) for change in amendment.changes)
-        for path in ("seeds.confirmation", "analysis.looks")
-    )
-    return seeds and (looks or not study.settings.analysis.looks)
 
 
 def _sentence(note: str) -> str:

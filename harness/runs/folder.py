@@ -3,6 +3,7 @@
 ```
 runs/<study>/
   study.toml plan.json environment.json  owner.json (while a driver runs)
+  amendments.json  additions.json  (where the plan was changed, or added to)
   trials/<trial_key>/  spec.json  attempts.jsonl  reports.jsonl  outcome.json  checkpoints/
                        stop.json (while somebody asks the driver to stop it)
   analysis.json  report/
@@ -28,26 +29,14 @@ from harness.runs.attempts import ATTEMPT_EVENT, AttemptBegan, AttemptEnded, Att
 from harness.runs.files import write_json
 from harness.runs.outcome_file import SealedOutcome, read_outcome, reports_sha256, write_outcome
 from harness.runs.owner import Owner, read_owner, this_process
+from harness.runs.plan_changes import Addition, Amendment
 from harness.runs.reading import RESTORE, damaged, exists, read_record, read_records
 from harness.runs.stop_request import StopRequest, asked_by
-from harness.study.record import Record
 from harness.study.trial import TrialSpec
 from harness.training.records import Outcome, Report
 
-
-class Amendment(Record):
-    """A change of a frozen plan, with its reason; printed in every report."""
-
-    why: str
-    when: str  # UTC, ISO 8601
-    from_sha256: str
-    to_sha256: str
-    changes: tuple[str, ...]
-    outcomes: int = 0  # training runs that had ended: what could be looked at before the change
-
-
 _SPEC, _REPORT = TypeAdapter(TrialSpec), TypeAdapter(Report)
-_AMENDMENTS = TypeAdapter(list[Amendment])
+_AMENDMENTS, _ADDITIONS = TypeAdapter(list[Amendment]), TypeAdapter(list[Addition])
 _STOP = TypeAdapter(StopRequest)
 
 
@@ -209,6 +198,16 @@ class StudyFolder:
         if not exists(self.amendments_path):
             return []
         return read_record(self.amendments_path, _AMENDMENTS, RESTORE)
+
+    @property
+    def additions_path(self) -> Path:
+        return self.path / "additions.json"
+
+    def additions(self) -> list[Addition]:
+        """What was added to the plan since it was frozen, in order."""
+        if not exists(self.additions_path):
+            return []
+        return read_record(self.additions_path, _ADDITIONS, RESTORE)
 
     @property
     def report_folder(self) -> Path:

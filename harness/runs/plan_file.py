@@ -1,20 +1,22 @@
-"""plan.json: frozen before the first trial, checked whenever it is read, amended with a reason."""
+"""plan.json: frozen before the first trial, checked when it is read, added to, or amended."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
 from harness.errors import UserError
 from harness.runs.files import write_json, write_text
-from harness.runs.folder import Amendment, StudyFolder
+from harness.runs.folder import StudyFolder
+from harness.runs.plan_changes import Addition, Amendment
 from harness.runs.reading import RESTORE, damaged, exists, read_values, validated
-from harness.runs.search_log import SearchLog, Suggested, chosen_points
+from harness.runs.search_log import Chosen, SearchLog, Suggested, Widened, chosen_points
+from harness.study.additions import Additions, additions, without
 from harness.study.plan import (
+    WHERE_IT_RUNS,
     Plan,
     PlannedTrial,
     differences,
@@ -22,51 +24,143 @@ from harness.study.plan import (
     measuring_trials,
     with_chosen,
 )
+from harness.study.record import Record
 from harness.study.study_file import Study, frozen_study
 from harness.study.validation_messages import describe
 
 _PLAN = TypeAdapter(Plan)
 
 
-def freeze(folder: StudyFolder, plan: Plan, *, source: Path, amend: str | None = None) -> None:
+def freeze(
+    folder: StudyFolder, plan: Plan, *, source: Path, amend: str | None = None
+) -> Addition | None:
     """Writes the plan before the first trial, or checks that the one on disk is the same.
+
+    A plan that only has more seeds, variants or horizons takes the place of the frozen one: its
+    trials are among those of the new one, with their keys. What was added is noted.
 
     Args:
         amend: why a changed plan may replace the frozen one; kept, and printed in the report.
 
+    Returns:
+        what this call added to the frozen plan.
+
     Raises:
-        UserError: the folder holds results of a different plan; nothing is overwritten.
+        UserError: the folder holds results of a different plan, or its search is too far for a new
+            variant; nothing is overwritten.
     """
+    addition = None
     if exists(folder.plan_path):
         frozen = load_plan(folder)
         today = _written_today(frozen)
         if plan.sha256 in (frozen.sha256, today.sha256):
-            return
-        changes = list(differences(_hashed(today), _hashed(plan)))
-        if not amend:
-            raise UserError(
-                f"{folder.path} holds results of a different plan. Changed: "
-                + "; ".join(changes[:6])
-                + (f"; and {len(changes) - 6} more" if len(changes) > 6 else "")
-                + ". A changed plan is a new study: give it a new `name` or another --runs-dir, "
-                'or say with --amend "why" that the change is meant; the report will show it.'
-            )
-        amendment = Amendment(
-            why=amend,
-            when=datetime.now(UTC).isoformat(timespec="seconds"),
-            from_sha256=frozen.sha256,
-            to_sha256=plan.sha256,
-            changes=tuple(changes),
-            outcomes=sum(folder.trial(key).outcome() is not None for key in frozen.distinct_keys),
-        )
-        amendments = [*folder.amendments(), amendment]
-        write_json(folder.amendments_path, [a.model_dump(mode="json") for a in amendments])
+            return None
+        added = additions(today, plan)
+        kept = without(plan, added)
+        _check_search(folder, plan, added)
+        if kept.sha256 == today.sha256:
+            plan = _grown(frozen, plan)
+            addition = _note_addition(folder, frozen, plan, added, why=amend)
+        elif amend:
+            _note_amendment(folder, frozen, plan, changes=_changes(today, plan), why=amend)
+        else:
+            raise _different(folder, _changes(today, kept), added)
     write_text(folder.path / "study.toml", source.read_text(encoding="utf-8"))
     write_json(folder.plan_path, {**plan.model_dump(mode="json"), "plan_sha256": plan.sha256})
+    return addition
 
 
-def _hashed(plan: Plan) -> dict[str, Any]:
-    return plan.fixed()
+def _changes(old: Plan, new: Plan) -> list[str]:
+    return list(differences(old.fixed(), new.fixed()))
+
+
+def _different(folder: StudyFolder, changes: list[str], added: Additions) -> UserError:
+    return UserError(
+        f"{folder.path} holds results of a different plan. Changed: "
+        + "; ".join(changes[:6])
+        + (f"; and {len(changes) - 6} more" if len(changes) > 6 else "")
+        + (f". Only added, which alone needs no --amend: {added.words}" if added else "")
+        + ". A changed plan is a new study: give it a new `name` or another --runs-dir, "
+        'or say with --amend "why" that the change is meant; the report will show it.'
+    )
+
+
+def _check_search(folder: StudyFolder, plan: Plan, added: Additions) -> None:
+    """A variant can join a search in its first round, where it draws until all have drawn alike.
+
+    Later its budget could not be equal: the others have been judged, and their spaces widened.
+    """
+    if not (plan.study.get("tuning") and added.variants):
+        return
+    events = SearchLog(folder.path).events()
+    known = {e.variant for e in events if isinstance(e, Chosen)}
+    known |= {name for e in events if isinstance(e, Widened) for name in e.spaces}
+    if known and (late := [name for name in added.variants if name not in known]):
+        raise UserError(
+            f"{', '.join(late)} cannot join this study: the first round of its search is over, and "
+            "a search of its own afterwards would not be at an equal budget. Start a new study "
+            "(another `name`) with all variants that are to be compared, or leave it out"
+        )
+
+
+def _grown(frozen: Plan, plan: Plan) -> Plan:
+    """The new plan, of the version of the frozen one: the keys of its trials stay what they are."""
+    resolution = plan.resolution or frozen.resolution
+    if plan.plan_version == frozen.plan_version:
+        return plan.model_copy(update={"resolution": resolution})
+    occupied = {name: frozen.study[name] for name in WHERE_IT_RUNS if name in frozen.study}
+    study = frozen_study({**plan.study, **occupied})
+    version = frozen.plan_version
+    return make_plan(study, plan.data_sha256, resolution=resolution, version=version)
+
+
+def _note_addition(
+    folder: StudyFolder, frozen: Plan, plan: Plan, added: Additions, *, why: str | None
+) -> Addition:
+    outcomes, measured = _ended(folder, frozen)
+    addition = Addition(
+        when=_now(),
+        from_sha256=frozen.sha256,
+        to_sha256=plan.sha256,
+        added=added,
+        why=why or None,
+        comparisons=len(frozen.study["variants"]) - 1,
+        outcomes=outcomes,
+        measured=measured,
+    )
+    _write_records(folder.additions_path, [*folder.additions(), addition])
+    return addition
+
+
+def _note_amendment(
+    folder: StudyFolder, frozen: Plan, plan: Plan, *, changes: list[str], why: str
+) -> None:
+    outcomes, measured = _ended(folder, frozen)
+    amendment = Amendment(
+        why=why,
+        when=_now(),
+        from_sha256=frozen.sha256,
+        to_sha256=plan.sha256,
+        changes=tuple(changes),
+        outcomes=outcomes,
+        measured=measured,
+    )
+    _write_records(folder.amendments_path, [*folder.amendments(), amendment])
+
+
+def _write_records(path: Path, records: Sequence[Record]) -> None:
+    write_json(path, [record.model_dump(mode="json") for record in records])
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _ended(folder: StudyFolder, plan: Plan) -> tuple[int, int]:
+    """Training runs of the plan that have an outcome, and those of them that measure."""
+    ended = {key for key in plan.distinct_keys if folder.trial(key).outcome() is not None}
+    measuring = {trial.key for trial in plan.trials if trial.phase != "tuning"}
+    return len(ended), len(ended & measuring)
 
 
 def _written_today(frozen: Plan) -> Plan:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
 
-from harness.runs.folder import Amendment, StudyFolder
+from harness.runs.folder import StudyFolder
+from harness.runs.plan_changes import Addition, Amendment
 from harness.runs.plan_file import frozen_settings, load_plan
 from harness.runs.reading import MADE_AGAIN, exists, read_values
 from harness.runs.search_log import Event, SearchLog, Suggested
@@ -88,6 +89,7 @@ class StudySnapshot:
     amendments: tuple[Amendment, ...]
     environment: dict[str, Any] | None
     data: dict[str, Any] | None
+    additions: tuple[Addition, ...] = ()
 
     @property
     def name(self) -> str:
@@ -198,6 +200,7 @@ def load_snapshot(folder: StudyFolder) -> StudySnapshot:
         trials=tuple(_load_trial(folder, planned) for planned in plan.trials),
         search_events=tuple(SearchLog(folder.path).events()),
         amendments=tuple(folder.amendments()),
+        additions=tuple(folder.additions()),
         environment=_optional_json(folder, "environment.json"),
         data=_optional_json(folder, "data.json"),
     )

@@ -24,9 +24,12 @@ from harness.data.config import DataConfig
 from harness.errors import UserError
 from harness.report.results_csv import results_csv, write_results_csv
 from harness.runs.attempts import AttemptBegan, AttemptEnded, WorkerPlace
+from harness.runs.files import write_json
 from harness.runs.folder import StudyFolder
+from harness.runs.plan_changes import Addition
 from harness.runs.plan_file import load_plan
 from harness.runs.snapshot import load_snapshot
+from harness.study.additions import Additions
 from harness.study.load import load_study
 from harness.study.trial import canonical_sha256
 
@@ -43,6 +46,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> StudyFolder:
     """A small finished study with every file that one can have."""
     made = MadeUpStudy(seeds=(0, 1, 2), every=60)
     folder = made.write(tmp_path_factory.mktemp("runs"))
+    addition = Addition(
+        when=AT, from_sha256="0" * 64, to_sha256="1" * 64, added=Additions(seeds=(2,)),
+        comparisons=1, outcomes=4, measured=4,
+    )  # fmt: skip
+    write_json(folder.additions_path, [addition.model_dump(mode="json")])
     analyse_study(folder)
     for trial in load_plan(folder).trials:
         place = WorkerPlace(rank=0, host="h", address="::1", node="n", pid=1, device="cpu")
@@ -77,6 +85,7 @@ def everything(folder: StudyFolder) -> dict[str, Any]:
         "specs": [trial.spec for trial in snapshot.trials],
         "context": (snapshot.environment, snapshot.data),
         "amendments": snapshot.amendments,
+        "additions": snapshot.additions,
         "search": snapshot.search_events,
     }
 

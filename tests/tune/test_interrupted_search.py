@@ -289,3 +289,22 @@ def test_a_library_that_draws_other_points_does_not_stop_a_search(
     machine.run()
     check_whole(machine)
     assert before.items() <= points_of(machine).items()
+
+
+def test_a_variant_that_joins_in_the_first_round_gets_the_same_budget(begin: Begin) -> None:
+    machine = begin(
+        "tpe", ends=lambda number: "given up" if number == 2 * TRIALS - 1 else "completed"
+    )
+    machine.run()
+    before = events_of(machine)[0]
+    adamw, muon = machine.study.variants
+    late = muon.model_copy(update={"name": "late"})
+    machine.study = machine.study.model_copy(update={"variants": (adamw, late, muon)})
+    addition = freeze(machine.folder, make_plan(machine.study, DATA), source=machine.source)
+    assert addition is not None
+    machine.run()
+    suggested, ended = events_of(machine)
+    assert suggested[: len(before)] == before
+    for name in ("adamw", "late", "muon"):
+        assert sum(event.variant == name for event in suggested) == TRIALS
+        assert sum(event.variant == name for event in ended) == TRIALS

@@ -69,12 +69,14 @@ def _note(study: StudyResults) -> str:
 
 
 def verdict_words(study: StudyResults, variant: str) -> str:
-    """`better`, `baseline`, and whether its search was wide enough."""
+    """`better`, `baseline`, and what keeps it from being worth as much."""
     comparison = study.comparison(variant)
     if variant != study.baseline and comparison is None:
         return numbers.MISSING
-    word = "baseline" if comparison is None else comparison.verdict
-    return f"{word}, not tuned" if not_tuned(study, variant) else word
+    words: list[str] = ["baseline" if comparison is None else comparison.verdict]
+    words += ["exploratory"] if comparison is not None and comparison.exploratory else []
+    words += ["not tuned"] if not_tuned(study, variant) else []
+    return ", ".join(words)
 
 
 def loss_places(study: StudyResults) -> int:

@@ -30,6 +30,7 @@ def render_plan(summary: dict[str, Any]) -> RenderableType:
     title = Text(summary["study"], style="bold underline")
     notices = [f"{twins_sentence(names)}." for names in summary["same_configuration"]]
     parts: list[RenderableType] = [title, _facts(summary), *map(Text, notices)]
+    parts += (Text(line, style="yellow") for line in summary["additions"])
     parts += map(Text, summary["can_show"])
     if curve := summary["power_curve"]:
         parts += [_table(curve, summary["look_plan"]), _plot(curve)]

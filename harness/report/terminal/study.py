@@ -9,6 +9,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from harness.analysis.growth import ADDED_SEEDS, growth_sentences, seeds_added_late
 from harness.analysis.measures import median_tokens_per_s
 from harness.analysis.shrinkage import not_tuned
 from harness.analysis.study_analysis import why_no_analysis
@@ -68,6 +69,10 @@ def _verdicts(study: StudyResults) -> Iterator[RenderableType]:
     for variant in study.variants:
         if reason := not_tuned(study, variant):
             yield Text(f"{variant} is not tuned: {reason}.", style="yellow")
+    grown = growth_sentences(study.additions, study.settings.analysis)
+    yield from (Text(line, style="yellow") for line in grown)
+    if seeds_added_late(study) and ADDED_SEEDS not in grown:
+        yield Text(ADDED_SEEDS, style="yellow")
     if not study.complete:
         yield Text(
             f"Not finished: {study.finished} of {len(study.confirmation)} trials. "

@@ -82,6 +82,64 @@ def test_an_amended_plan_keeps_its_reason_and_what_changed(
     assert amendment.from_sha256 != amendment.to_sha256
 
 
+def test_a_seed_more_needs_no_amendment_and_the_plan_says_that_it_was_added(
+    optbench: Optbench, study_file: Path, tmp_path: Path
+) -> None:
+    arguments = ("plan", study_file, "--runs-dir", tmp_path / "runs")
+    first = json.loads(optbench(*arguments, "--json"))
+    assert first["additions"] == []
+    more = ("--set", "seeds.confirmation=[0, 1, 2, 3]")
+    text = optbench(*arguments, *more, "--amend", "room for one more")
+    assert "Added to the plan on" in text
+    second = json.loads(optbench(*arguments, *more, "--json"))
+    (line,) = second["additions"]
+    assert line.endswith(
+        "before any training run had ended: confirmation seed 3 (room for one more)."
+    )
+    assert (first["trials"], second["trials"]) == (6, 8)
+    assert not (tmp_path / "runs" / "tiny" / "amendments.json").exists()
+
+
+def test_a_run_says_what_it_adds_before_it_trains(
+    optbench: Optbench, study_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import harness.cli.run_study as run_study
+    from harness.runs.folder import StudyFolder
+    from harness.runs.plan_file import load_plan
+    from harness.training.records import Outcome
+
+    class NothingIsTrained:
+        def __init__(self, study: Any, *, console: Any, **_: Any) -> None:
+            self.console = console
+
+        def __enter__(self) -> NothingIsTrained:
+            return self
+
+        def __exit__(self, *_: object) -> None: ...
+
+        def search(self) -> None: ...
+
+        def confirm(self, **_: Any) -> None:
+            self.console.print("training")
+
+    monkeypatch.setattr(run_study, "StudyRun", NothingIsTrained)
+    monkeypatch.setattr(run_study, "conclude", lambda *_: None)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    command = ("run", study_file, "--runs-dir", tmp_path / "runs")
+    assert optbench(*command) == "training\n"
+    folder = StudyFolder(tmp_path / "runs" / "tiny")
+    for trial in load_plan(folder).trials[:2]:
+        folder.trial(trial.key).path.mkdir(parents=True)
+        folder.trial(trial.key).finish(Outcome(outcome="completed", validation_loss=3.0))
+    more = ("--set", "seeds.confirmation=[0, 1, 2, 3]")
+    added, warning, training = optbench(*command, *more).splitlines()
+    assert added.endswith("when 2 training runs had ended: confirmation seed 3.")
+    assert "the verdicts are exploratory" in warning
+    assert "declare `looks`" in warning
+    assert training == "training"
+    assert optbench(*command, *more) == "training\n", "it is said when it is added"
+
+
 def test_routes_name_every_parameter_its_owner_and_its_bytes(
     optbench: Optbench, study_file: Path
 ) -> None:

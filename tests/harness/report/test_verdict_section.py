@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 
+from harness.analysis.growth import ADDED_SEEDS
 from harness.analysis.study_analysis import analyse_study
 from harness.analysis.study_results import StudyResults
 from harness.report import tables
 from harness.report.elements import Details, FigureImage, Paragraph, VerdictCard
 from harness.report.html import write_html
-from harness.report.verdict_section import ADDED_SEEDS, MANY, verdict_section
+from harness.report.verdict_section import MANY, verdict_section
 from harness.report.write import gather
 from harness.runs.files import write_json
 from harness.runs.folder import StudyFolder
