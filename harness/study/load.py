@@ -51,14 +51,24 @@ def _override(values: dict[str, Any], override: str) -> None:
         )
     *parents, last = path.strip().split(".")
     here: Any = values
-    for part in parents:
+    while parents:
+        length = _length_of_name(here, parents)
+        part, parents = ".".join(parents[:length]), parents[length:]
         here = _child(here, part, override)
     if isinstance(here, list):
         here[_index(here, last, override)] = _toml_value(text)
     elif isinstance(here, dict):
         here[last] = _toml_value(text)
     else:
-        raise UserError(f"--set {override!r}: there is nothing inside {'.'.join(parents)}")
+        raise UserError(f"--set {override!r}: there is nothing inside the parent of {last!r}")
+
+
+def _length_of_name(here: Any, parts: Sequence[str]) -> int:
+    """How many parts of a path are the next name: more than one for an item such as `muon-0.5`."""
+    items = here if isinstance(here, list) else []
+    names = {item.get("name") for item in items if isinstance(item, dict)}
+    lengths = range(len(parts), 1, -1)
+    return next((length for length in lengths if ".".join(parts[:length]) in names), 1)
 
 
 def _child(here: Any, part: str, override: str) -> Any:

@@ -14,7 +14,7 @@ from harness.runs.folder import StudyFolder
 from harness.runs.plan_file import freeze, load_plan
 from harness.study.load import load_study
 from harness.study.plan import expand, make_plan
-from harness.study.study_file import LENGTHS_OF_A_LAW, suggested_horizons
+from harness.study.study_file import LENGTHS_OF_A_LAW, find_variant, suggested_horizons
 
 DATA = "0" * 64
 
@@ -105,6 +105,34 @@ def test_the_key_depends_on_what_decides_the_result_and_on_nothing_else(study_fi
     assert plain == renamed
     assert not set(plain) & set(longer)
     assert not set(plain) & set(other_text)
+
+
+WHERE_IT_RUNS = (
+    "resources.workers=4",
+    "resources.cpus_per_worker=2",
+    "resources.max_concurrent_trials=4",
+    "resources.max_failures=9",
+    "checkpoints.every_steps=5",
+)
+
+
+@pytest.mark.parametrize("override", WHERE_IT_RUNS)
+def test_where_a_study_runs_is_no_part_of_it(
+    override: str, study_file: Path, tmp_path: Path
+) -> None:
+    folder, plan = StudyFolder(tmp_path / "runs"), make_plan(load_study(study_file), DATA)
+    freeze(folder, plan, source=study_file)
+    elsewhere = make_plan(load_study(study_file, [override]), DATA)
+    freeze(folder, elsewhere, source=study_file)
+    assert elsewhere.sha256 == plan.sha256
+    assert elsewhere.distinct_keys == load_plan(folder).distinct_keys
+    assert not folder.amendments()
+
+
+def test_a_variant_with_a_dot_in_its_name_is_addressed(edited_study: Callable[..., Path]) -> None:
+    file = edited_study(('name = "muon"', 'name = "muon-0.5"'))
+    study = load_study(file, ["variants.muon-0.5.optimizer.lr=0.5"])
+    assert find_variant(study, "muon-0.5").optimizer.model_dump()["lr"] == 0.5
 
 
 def test_two_variants_with_the_same_settings_are_one_trial(
