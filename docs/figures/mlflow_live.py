@@ -3,8 +3,8 @@
     python docs/figures/mlflow_live.py                 # docs/images/mlflow-live.png; about a minute
     python docs/figures/mlflow_live.py --browser google-chrome --after 5
 
-Runs the quickstart into a temporary folder, opens `optbench ui` on it, and takes the picture when so
-many trials have ended; then the study is stopped. Needs a Chromium on the machine.
+Runs the quickstart into a temporary folder, opens `optbench ui` on it, and takes the picture when
+so many trials have ended; then the study is stopped. Needs a Chromium on the machine.
 """
 
 from __future__ import annotations
