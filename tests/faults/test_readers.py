@@ -23,14 +23,12 @@ from harness.data import TokenDataset, open_dataset, prepare
 from harness.data.config import DataConfig
 from harness.errors import UserError
 from harness.report.results_csv import results_csv, write_results_csv
-from harness.runs.attempts import AttemptBegan, AttemptEnded, WorkerPlace
 from harness.runs.folder import StudyFolder
 from harness.runs.plan_file import load_plan
 from harness.runs.snapshot import load_snapshot
 from harness.study.load import load_study
 from harness.study.trial import canonical_sha256
 
-AT = "2026-01-02T03:04:05+00:00"
 FUZZ = settings(
     max_examples=250,
     deadline=None,
@@ -44,14 +42,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> StudyFolder:
     made = MadeUpStudy(seeds=(0, 1, 2), every=60)
     folder = made.write(tmp_path_factory.mktemp("runs"))
     analyse_study(folder)
-    for trial in load_plan(folder).trials:
-        place = WorkerPlace(rank=0, host="h", address="::1", node="n", pid=1, device="cpu")
-        began = AttemptBegan(
-            attempt=1, at=AT, workers=1, cpus_per_worker=1, gpus_per_worker=0, places=(place,)
-        )
-        folder.trial(trial.key).append_attempt(began)
-        ended = AttemptEnded(attempt=1, at=AT, end="outcome", step=120, log_tails={0: "bye"})
-        folder.trial(trial.key).append_attempt(ended)
     return folder
 
 
