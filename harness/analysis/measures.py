@@ -7,6 +7,7 @@ import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from harness.analysis.machines import seconds_compare
 from harness.analysis.stats.arrays import MINIMUM_SEEDS
 from harness.analysis.stats.intervals import mean_interval
 from harness.analysis.stats.mean_tests import paired_t, welch_t
@@ -19,7 +20,8 @@ class Measure:
     """`value` of a completed trial; with `exponential` it is averaged before it becomes `exp`.
 
     Perplexity is such a one: exp of the mean loss says the same as the mean loss does, and one seed
-    with a high perplexity does not rule the mean.
+    with a high perplexity does not rule the mean. What is `of_machine` compares only between trials
+    that had the same hardware.
     """
 
     name: str
@@ -27,6 +29,7 @@ class Measure:
     value: Callable[[TrialSnapshot], float | None]
     unit: str = ""
     exponential: bool = False
+    of_machine: bool = False
 
     @property
     def axis(self) -> str:
@@ -65,20 +68,18 @@ MEASURES: tuple[Measure, ...] = (
         name="training_time",
         title="training time",
         unit="s",
+        of_machine=True,
         value=lambda trial: trial.last.train_time_s if trial.last else None,
     ),
 )
 
 
 def estimate(study: StudyResults, variant: str, measure: Measure) -> Estimate | None:
-    """Mean and t interval over the analysed seeds; None if one of them did not complete.
+    """Mean and t interval over the seeds in hand; None if one of them did not complete.
 
     The mean of the survivors is not comparable, so there is none.
     """
-    summary = study.summary(variant)
-    seeds = summary.seeds if summary else study.seeds
-    finished = [t for t in study.of(variant) if t.seed in seeds and t.outcome is not None]
-    values = _values(finished, measure)
+    values = _values(study.in_hand(variant), measure)
     if not values:
         return None
     interval = mean_interval(values, level=study.level) if len(values) >= MINIMUM_SEEDS else None
@@ -95,10 +96,13 @@ def change(study: StudyResults, variant: str, measure: Measure) -> Estimate | No
     Paired or not as the comparison was. The noise of both means counts: with `R = mean(x) /
     mean(y)` the interval is that of the mean of `x - R y`, over `mean(y)` (delta method, Cochran,
     Sampling Techniques, 1977, chapter 6). For perplexity it is `exp(difference of losses) - 1`.
+    None where a run lacks the value, and of times where runs had other hardware.
     """
     comparison = study.comparison(variant)
     own, base = (_values(trials, measure) for trials in study.compared(variant))
     if comparison is None or not own or not base:
+        return None
+    if measure.of_machine and not seconds_compare(study, variant):
         return None
     compare = paired_t if comparison.paired else welch_t
     if measure.exponential:

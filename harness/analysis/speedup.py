@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from harness.analysis.learning_curves import validation_loss
+from harness.analysis.machines import seconds_compare
 from harness.analysis.results import Comparison
 from harness.analysis.stats.speedup import TargetSpeedup, cost_to_target, target_speedup
 from harness.analysis.study_results import StudyResults
@@ -23,13 +24,15 @@ class Speedup:
 
     Every trial of a study has the same tokens in a step, so `steps` is the ratio of tokens as well.
     `seconds` counts steps times the trial's steady-state time of one step. Medians are over the
-    seeds that arrived. All but `variant` and `why_not` are None where `why_not` has a reason.
+    seeds that arrived. All but `variant` and `why_not` are None where `why_not` has a reason;
+    `seconds` also where `why_no_seconds` has one: runs that are compared had other hardware.
     """
 
     variant: str
     why_not: str | None = None
     steps: TargetSpeedup | None = None
     seconds: TargetSpeedup | None = None
+    why_no_seconds: str | None = None
     median_steps: float | None = None
     median_tokens: float | None = None
     arrived: int = 0
@@ -90,6 +93,7 @@ def _speedup(study: StudyResults, comparison: Comparison, target: float | None) 
     if any(run.steps == 0.0 for run in [*runs, *reference]):
         return Speedup(variant=name, why_not="the target is met before the first step")
     arrived = [run.steps for run in runs if run.steps is not None]
+    alike = seconds_compare(study, name)
     median = statistics.median(arrived) if arrived else None
     return Speedup(
         variant=name,
@@ -101,12 +105,18 @@ def _speedup(study: StudyResults, comparison: Comparison, target: float | None) 
             paired=paired,
             level=study.shared_level,
         ),
-        seconds=_in_seconds(runs, reference, paired=paired, level=study.shared_level),
+        seconds=_in_seconds(runs, reference, paired=paired, level=study.shared_level)
+        if alike
+        else None,
+        why_no_seconds=None if alike else OTHER_HARDWARE,
         median_steps=median,
         median_tokens=None if median is None else median * runs[0].tokens_per_step,
         arrived=len(arrived),
         seeds=len(runs),
     )
+
+
+OTHER_HARDWARE = "no time: not all of its runs and the baseline's had the same hardware"
 
 
 def _run(trial: TrialSnapshot, target: float, all_steps: int) -> _Run:
@@ -139,13 +149,3 @@ def _in_seconds(
         level=level,
         unit="seconds of training",
     )
-
-
-def hardware(study: StudyResults) -> str:
-    """What the seconds were measured on: `2 workers on a processor`."""
-    environment, resources = study.environment or {}, study.settings.resources
-    gpus = environment.get("gpus") or []
-    on_gpu = resources.gpus_per_worker > 0
-    device = gpus[0] if on_gpu and gpus else environment.get("cpu") or "unrecorded hardware"
-    workers = resources.workers
-    return f"{workers} worker{'s' if workers > 1 else ''} on {device}"

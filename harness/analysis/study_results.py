@@ -6,6 +6,7 @@ import math
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
+from functools import cached_property
 
 from harness.analysis.results import (
     Analysis,
@@ -100,7 +101,7 @@ class StudyResults(StudySnapshot):
 
         A variant that lost a seed has no mean, because that of its survivors is not comparable. It
         stands behind those that have one, by its median with lost seeds as the worst; variants
-        without even that come last.
+        without even that come last. What `is_ranked` leaves out stands in the order of the study.
         """
 
         def order(variant: str) -> tuple[bool, bool, float]:
@@ -109,11 +110,32 @@ class StudyResults(StudySnapshot):
 
         return tuple(sorted(self.variants, key=order))
 
+    @cached_property
+    def is_ranked(self) -> bool:
+        """Whether variants can be put in an order at all: over seeds that none of them misses.
+
+        A trial that is missing is no bad result, and a variant with other seeds has other luck.
+        """
+        return self.analysis is not None or bool(self.whole_seeds())
+
+    def in_hand(self, variant: str) -> tuple[TrialSnapshot, ...]:
+        """The finished trials that speak for a variant: of the seeds that were analysed.
+
+        Before there is an analysis, those of the seeds at which every variant has an outcome; where
+        there is no such seed, all.
+        """
+        summary = self.summary(variant)
+        seeds = summary.seeds if summary else self.whole_seeds() or self.seeds
+        ended = (trial for trial in self.of(variant) if trial.outcome is not None)
+        return tuple(trial for trial in ended if trial.seed in seeds)
+
     def _centre(self, variant: str) -> tuple[float | None, float | None]:
         """Mean and median, as analysed or, before that, of what is finished."""
         if (summary := self.summary(variant)) is not None:
             return summary.mean, summary.median
-        finished = [trial for trial in self.of(variant) if trial.outcome is not None]
+        if not self.is_ranked:
+            return None, None
+        finished = self.in_hand(variant)
         losses = [math.inf if trial.loss is None else trial.loss for trial in finished]
         median = statistics.median(losses) if losses else math.inf
         if not math.isfinite(median):

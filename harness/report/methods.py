@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from harness.analysis.machines import trained_on
 from harness.analysis.shrinkage import not_tuned
 from harness.analysis.study_results import StudyResults
 from harness.report.methods_statistics import statistics_sentences, target_sentences
-from harness.report.methods_training import data_sentences, training_sentences
+from harness.report.methods_training import NAMED, data_sentences, training_sentences
 from harness.report.prose import listing, plural
+from harness.runs.attempt_story import latest_history
 
 
 def methods_paragraphs(study: StudyResults) -> tuple[str, ...]:
@@ -105,6 +107,42 @@ def _runs(study: StudyResults) -> Iterator[str]:
         yield f"Of {plural(len(states), 'run')}, {words}; none was left out."
     elif states:
         yield f"All {plural(len(states), 'run')} that ended reached the last step."
+    yield from _resumed(study)
+
+
+def _resumed(study: StudyResults) -> Iterator[str]:
+    """Which runs went on from a checkpoint, and what that changes."""
+    ended = [trial for trial in study.confirmation if trial.outcome is not None]
+    kinds = trained_on(study)
+    resumed = [
+        trial
+        for trial in ended
+        if any(a.began and a.began.resumed_step for a in latest_history(trial.attempts))
+    ]
+    if not resumed:
+        return
+    yield (
+        f"{len(resumed)} of {len(ended)} runs were interrupted and went on from a checkpoint, "
+        "which gives the numbers of an undisturbed run bit for bit with the same number of workers "
+        "on the same kind of device."
+    )
+    names = study.trial_names()
+    other = [
+        names[trial.planned]
+        for trial in resumed
+        if len({(kind.workers, kind.device) for kind in kinds[trial.key]}) > 1
+    ]
+    if other:
+        yield (
+            f"The number of workers or the device changed in {_some(other)}: there the numbers are "
+            "the same to rounding only."
+        )
+
+
+def _some(names: Sequence[str]) -> str:
+    """All of them, or the first few and how many more."""
+    more = len(names) - NAMED
+    return listing(names if more <= 0 else [*names[:NAMED], f"{more} more"])
 
 
 LOST = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from harness.analysis.speedup import hardware
+from harness.analysis.machines import hardware, most_workers
 from harness.analysis.study_results import StudyResults
 from harness.report import numbers
 from harness.report.prose import listing, plural
@@ -29,7 +29,8 @@ def training_sentences(study: StudyResults) -> Iterator[str]:
     yield from _algorithms([variant.optimizer for variant in study.settings.variants])
     yield _length(study)
     yield from _schedule(study)
-    where = f", with {hardware(study)}" if study.environment else ""
+    known = study.environment or any(trial.attempts for trial in study.trials)
+    where = f", with {hardware(study)}" if known else ""
     yield f"Training ran {_backend(study)}{where}."
     windows = study.settings.training.evaluation_windows
     available = _manifest(study, "validation", "windows")
@@ -142,7 +143,7 @@ def _shape(schedule: LearningRateSchedule) -> str:
 
 
 def _backend(study: StudyResults) -> str:
-    training, workers = study.settings.training, study.settings.resources.workers
+    training, workers = study.settings.training, most_workers(study)
     if training.backend == "deepspeed":
         stage = training.zero_stage
         zero = f" with ZeRO stage {stage} [@rajbhandari2020]" if stage else ""

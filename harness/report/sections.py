@@ -11,6 +11,7 @@ from functools import cached_property
 from typing import Any
 
 from harness.analysis.horizon_speedup import HorizonSpeedup
+from harness.analysis.machines import why_no_times
 from harness.analysis.shrinkage import settings_in_force
 from harness.analysis.study_results import StudyResults
 from harness.report import numbers, tables
@@ -29,6 +30,9 @@ from harness.report.references import bibtex, cited, with_citations
 from harness.report.verdict_section import MANY, many, verdict_section
 from harness.runs.snapshot import TrialSnapshot
 from harness.study.study_file import suggested_horizons
+
+MOST_FAILED = 12
+"""Trials of which an attempt failed; more are folded."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,9 +158,24 @@ def outcomes(material: Material) -> Iterator[Element]:
 
 
 def speed(material: Material) -> Iterator[Element]:
-    if any(trial.completed for trial in material.study.confirmation):
-        yield tables.speed(material.study)
+    """Time and memory, beside what they were measured on and what the machines did."""
+    study = material.study
+    if facts := tables.machine_facts(study):
+        yield Facts(items=facts)
+    if any(trial.completed for trial in study.confirmation):
+        if why := why_no_times(study):
+            yield Paragraph(text=f"{why}.", tone="warning")
+        yield tables.speed(study)
         yield from material.figure("time_breakdown")
+    if machines := tables.machines(study):
+        yield machines
+    if failed := tables.failed_attempts(study):
+        few = len(failed.rows) <= MOST_FAILED
+        yield (
+            failed
+            if few
+            else Details(title=f"{failed.title} ({len(failed.rows)})", blocks=(failed,))
+        )
 
 
 def experts(material: Material) -> Iterator[Element]:

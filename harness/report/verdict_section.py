@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from harness.analysis.growth import ADDED_SEEDS, growth_sentences, seeds_added_late
+from harness.analysis.machines import why_no_times
 from harness.analysis.measures import median_tokens_per_s
 from harness.analysis.results import Comparison
 from harness.analysis.shrinkage import not_tuned
@@ -20,6 +21,13 @@ from harness.report.elements import (
     VerdictCard,
     VerdictWord,
 )
+from harness.report.missing import (
+    NOT_COUNTED,
+    missing_trials,
+    which_are_missing,
+    why_missing,
+)
+from harness.report.prose import plural
 from harness.report.verdict_words import in_groups, tally
 
 MANY = 6
@@ -143,6 +151,11 @@ def _interim_warning(study: StudyResults) -> Iterator[Element]:
             "because it looks good would make false positives more frequent than alpha."
         )
     yield Paragraph(text=text, tone="warning")
+    if missing := missing_trials(study):
+        count = plural(len(missing), "trial")
+        which = f"{count} missing: {which_are_missing(missing)}."
+        sentences = [which, NOT_COUNTED, *why_missing(missing)]
+        yield Paragraph(text=" ".join(sentences), tone="warning")
 
 
 def _headlines(study: StudyResults) -> Iterator[tuple[str, str]]:
@@ -150,13 +163,14 @@ def _headlines(study: StudyResults) -> Iterator[tuple[str, str]]:
     if not finished:
         return
     leader = study.ranked()[0]
-    if study.losses(leader):
+    if study.is_ranked and study.losses(leader):
         yield "lowest mean loss", leader if _has_mean(study, leader) else numbers.MISSING
     speeds = {v: median_tokens_per_s(study.of(v)) for v in study.variants}
     known = {variant: speed for variant, speed in speeds.items() if speed is not None}
     if known:
         fastest = max(known, key=lambda variant: known[variant])
-        yield "fastest", f"{fastest} ({numbers.rate(known[fastest])} tokens/s)"
+        rate = f"{fastest} ({numbers.rate(known[fastest])} tokens/s)"
+        yield "fastest", "times do not compare" if why_no_times(study) else rate
     diverged = {v: sum(t.state == "diverged" for t in study.of(v)) for v in study.variants}
     worst = max(diverged, key=lambda variant: diverged[variant])
     yield (

@@ -7,10 +7,17 @@ import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from harness.runs.attempts import AttemptBegan, AttemptEnded, AttemptEvent, WorkerPlace
+from harness.runs.attempts import (
+    FAILURES,
+    AttemptBegan,
+    AttemptEnded,
+    AttemptEvent,
+    WorkerPlace,
+)
 
 TAIL_LINES = 20
 TAIL_BYTES = 65536
@@ -33,6 +40,24 @@ class Attempt:
     @property
     def places(self) -> tuple[WorkerPlace, ...]:
         return self.began.places if self.began is not None else ()
+
+    @property
+    def failed(self) -> bool:
+        """Whether it ended in a way that is no outcome and that nobody asked for."""
+        return self.ended is not None and self.ended.end in FAILURES
+
+    @property
+    def trained(self) -> bool:
+        """Whether what it trained may be part of the trial's times."""
+        if self.began is None:
+            return False
+        if self.ended is None or self.ended.end == "outcome":
+            return True
+        return self.ended.step > self.began.resumed_step
+
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(place.host for place in self.places))
 
     def log_tails(self) -> dict[int, str]:
         """By rank: as they were when the attempt ended, else as the files on this host are now."""
@@ -58,6 +83,41 @@ def attempts_of(events: Sequence[AttemptEvent]) -> list[Attempt]:
         Attempt(number=number, began=began.get(number), ended=ended.get(number))
         for number in sorted({*began, *ended})
     ]
+
+
+def latest_history(events: Sequence[AttemptEvent]) -> list[Attempt]:
+    """The attempts that the trial's files are of: those after the last change of the code."""
+    attempts = attempts_of(events)
+    codes = [attempt.began.code_sha256 for attempt in attempts if attempt.began is not None]
+    first = 0
+    for index, attempt in enumerate(attempts):
+        if attempt.began is not None and attempt.began.code_sha256 != codes[-1]:
+            first = index + 1
+    return attempts[first:]
+
+
+def time_lost_s(attempts: Sequence[Attempt]) -> float | None:
+    """Seconds of training that failed attempts did in vain: steps that had to be done again.
+
+    Of each failed attempt the share of its steps that the next one did again; all of it where it
+    did none. None where no attempt failed, or none came after it.
+    """
+    known = [
+        lost
+        for attempt, following in pairwise(attempts)
+        if (lost := _lost_s(attempt, following)) is not None
+    ]
+    return sum(known) if known else None
+
+
+def _lost_s(attempt: Attempt, following: Attempt) -> float | None:
+    began, ended, took = attempt.began, attempt.ended, attempt.duration_s
+    if not attempt.failed or began is None or ended is None or took is None:
+        return None
+    done = ended.step - began.resumed_step
+    if done <= 0 or following.began is None:
+        return took
+    return took * min(1.0, max(0, ended.step - following.began.resumed_step) / done)
 
 
 def _time(text: str) -> datetime:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
 
+from harness.runs.attempts import AttemptEvent
 from harness.runs.folder import StudyFolder
 from harness.runs.plan_changes import Addition, Amendment
 from harness.runs.plan_file import frozen_settings, load_plan
@@ -22,12 +23,16 @@ State = OutcomeWord | Literal["running", "waiting"]
 
 @dataclass(frozen=True, kw_only=True)
 class TrialSnapshot:
-    """One row of the plan with what its folder holds; `spec` is None before it was started."""
+    """One row of the plan with what its folder holds; `spec` is None before it was started.
+
+    `attempts` are as they were written; `harness.runs.attempt_story` tells them.
+    """
 
     planned: PlannedTrial
     spec: TrialSpec | None
     reports: tuple[Report, ...]
     outcome: Outcome | None
+    attempts: tuple[AttemptEvent, ...] = ()
 
     @property
     def variant(self) -> str:
@@ -210,7 +215,11 @@ def _load_trial(folder: StudyFolder, planned: PlannedTrial) -> TrialSnapshot:
     trial = folder.trial(planned.key)
     reports, outcome = trial.results()
     return TrialSnapshot(
-        planned=planned, spec=trial.spec(), reports=tuple(reports), outcome=outcome
+        planned=planned,
+        spec=trial.spec(),
+        reports=tuple(reports),
+        outcome=outcome,
+        attempts=tuple(trial.attempts()),
     )
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from harness.analysis.horizon_speedup import horizon_speedups
+from harness.analysis.machines import why_no_times
 from harness.analysis.measures import MEASURES, change, median_tokens_per_s, perplexity
 from harness.analysis.shrinkage import shrinkages
 from harness.analysis.stats.intervals import Interval
@@ -34,6 +35,7 @@ GROUPED = {
     "train_time_s": "time/training_s",
     "step_time_s": "time/step_s",
     "evaluation_time_s": "time/evaluation_s",
+    "checkpoint_time_s": "time/checkpoint_s",
     "startup_time_s": "time/startup_s",
     "peak_memory_bytes": "memory/peak_bytes",
 }
@@ -97,7 +99,8 @@ def report_metrics(report: Report) -> MetricGroup:
         for name, value, _ in group.values
         if name in BY_TOKENS
     )
-    elapsed = report.startup_time_s + report.train_time_s + report.evaluation_time_s
+    elapsed = report.startup_time_s + report.train_time_s
+    elapsed += report.evaluation_time_s + report.checkpoint_time_s
     return MetricGroup(values=group.values + by_tokens, elapsed_s=elapsed)
 
 
@@ -146,7 +149,7 @@ def summary_metrics(study: StudyResults, variant: str) -> dict[str, float]:
     trials = study.of(variant)
     values: dict[str, float | None] = {
         **{f"outcomes/{word}": float(sum(t.state == word for t in trials)) for word in OUTCOMES},
-        "tokens_per_s": median_tokens_per_s(trials),
+        "tokens_per_s": None if why_no_times(study) else median_tokens_per_s(trials),
         **_analysed(study, variant),
         **_compared(study, variant),
         **_searched(study, variant),

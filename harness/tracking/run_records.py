@@ -14,7 +14,6 @@ from typing import Any, Literal
 
 from harness.analysis.shrinkage import not_tuned, settings_in_force
 from harness.analysis.study_results import StudyResults
-from harness.runs.attempts import AttemptEvent
 from harness.runs.snapshot import StudySnapshot, TrialSnapshot
 from harness.study.dotted import flatten, write_value
 from harness.study.plan import PlannedTrial
@@ -77,9 +76,8 @@ def records(study: StudyResults) -> Iterator[RunRecord]:
     # A search may draw the same point twice; it is one training run, and one run here.
     trials = {role_of(trial.planned): trial for trial in study.trials}
     for trial in trials.values():
-        attempts = study.folder.trial(trial.key).attempts()
-        if trial.reports or trial.outcome is not None or attempts:
-            yield trial_record(study, trial, attempts=attempts)
+        if trial.reports or trial.outcome is not None or trial.attempts:
+            yield trial_record(study, trial)
 
 
 def study_record(study: StudyResults) -> RunRecord:
@@ -138,13 +136,10 @@ def _no_verdict(study: StudyResults, variant: str) -> str:
     return "baseline" if variant == study.baseline else "none yet"
 
 
-def trial_record(
-    study: StudySnapshot, trial: TrialSnapshot, *, attempts: Sequence[AttemptEvent] = ()
-) -> RunRecord:
+def trial_record(study: StudySnapshot, trial: TrialSnapshot) -> RunRecord:
     return trial_run(
         study,
         trial,
-        attempts=attempts,
         groups=[report_metrics(report) for report in trial.reports],
         content=content_of(trial.reports[0]) if trial.reports else "",
     )
@@ -159,7 +154,6 @@ def trial_run(
     study: StudySnapshot,
     trial: TrialSnapshot,
     *,
-    attempts: Sequence[AttemptEvent],
     groups: Sequence[MetricGroup],
     content: str,
 ) -> RunRecord:
@@ -174,7 +168,7 @@ def trial_run(
         "trial_key": trial.key,
         "plan_sha256": study.plan.sha256,
         "data_sha256": study.plan.data_sha256,
-        **attempt_tags(attempts),
+        **attempt_tags(trial.attempts),
     }
     if outcome is not None:
         optional = {

@@ -123,11 +123,13 @@ class TrialFiles:
             return None
         self.spec = self.spec or self.folder.spec()
         trial = TrialSnapshot(
-            planned=self.planned, spec=self.spec, reports=(), outcome=self.outcome
+            planned=self.planned,
+            spec=self.spec,
+            reports=(),
+            outcome=self.outcome,
+            attempts=tuple(self.attempts),
         )
-        return trial_run(
-            study, trial, attempts=self.attempts, groups=self.groups, content=self.content
-        )
+        return trial_run(study, trial, groups=self.groups, content=self.content)
 
     def sent(self) -> None:
         """All that was read is in MLflow. The last report stays: a final loss may join it."""

@@ -23,7 +23,6 @@ from harness.data import TokenDataset, open_dataset, prepare
 from harness.data.config import DataConfig
 from harness.errors import UserError
 from harness.report.results_csv import results_csv, write_results_csv
-from harness.runs.attempts import AttemptBegan, AttemptEnded, WorkerPlace
 from harness.runs.files import write_json
 from harness.runs.folder import StudyFolder
 from harness.runs.plan_changes import Addition
@@ -33,7 +32,6 @@ from harness.study.additions import Additions
 from harness.study.load import load_study
 from harness.study.trial import canonical_sha256
 
-AT = "2026-01-02T03:04:05+00:00"
 FUZZ = settings(
     max_examples=250,
     deadline=None,
@@ -52,14 +50,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> StudyFolder:
     )  # fmt: skip
     write_json(folder.additions_path, [addition.model_dump(mode="json")])
     analyse_study(folder)
-    for trial in load_plan(folder).trials:
-        place = WorkerPlace(rank=0, host="h", address="::1", node="n", pid=1, device="cpu")
-        began = AttemptBegan(
-            attempt=1, at=AT, workers=1, cpus_per_worker=1, gpus_per_worker=0, places=(place,)
-        )
-        folder.trial(trial.key).append_attempt(began)
-        ended = AttemptEnded(attempt=1, at=AT, end="outcome", step=120, log_tails={0: "bye"})
-        folder.trial(trial.key).append_attempt(ended)
     return folder
 
 

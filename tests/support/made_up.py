@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from made_up_attempts import write_attempts
 from numpy.typing import NDArray
 
 from harness.analysis.search.selection import best_of
 from harness.analysis.search.summary import summarise_search
+from harness.runs.attempts import AttemptEnd
 from harness.runs.files import write_json
 from harness.runs.folder import StudyFolder
 from harness.runs.plan_file import freeze, load_plan
@@ -45,6 +47,7 @@ class MadeUpStudy:
     `effects` is added to the final loss of a variant; a variant that it does not name gets 0. Over
     the `horizons` of `analysis` the baseline's final losses follow `law`, with the noise of a run.
     In `diverged`, `failed` and `unfinished` the baseline at 60 steps is called `adamw at 60`.
+    `ends` says how attempts ended before the last one; an unfinished trial has no attempt after.
     """
 
     variants: Mapping[str, dict[str, Any]] = field(
@@ -60,6 +63,7 @@ class MadeUpStudy:
     diverged: Mapping[Cell, int] = field(default_factory=dict)
     failed: Mapping[Cell, str] = field(default_factory=dict)
     unfinished: frozenset[Cell] = frozenset()
+    ends: Mapping[Cell, tuple[AttemptEnd, ...]] = field(default_factory=dict)
     analysis: dict[str, Any] = field(default_factory=dict)
     name: str = "made-up"
     question: str = "Does Muon reach a lower validation loss than AdamW at equal tokens?"
@@ -109,10 +113,13 @@ class MadeUpStudy:
     ) -> None:
         """Pretends to train one trial."""
         cell = cell_of(trial)
-        if cell in self.unfinished and trial.seed != min(self.seeds):
-            return
         target = folder.trial(trial.key)
+        if cell in self.unfinished and trial.seed != min(self.seeds):
+            write_attempts(target, ends=self.ends.get(cell, ()), steps=self.steps)
+            return
         target.start(spec)
+        ends = (*self.ends.get(cell, ()), "stopped" if cell in self.unfinished else "outcome")
+        write_attempts(target, ends=ends, steps=trial.steps or self.steps)
         if cell in self.failed:
             target.finish(
                 Outcome(outcome="failed", reason=self.failed[cell], wall_time_s=3.0 + salt)

@@ -1,6 +1,13 @@
 """The tables of a report: one function each, from the study to text."""
 
 from harness.report.tables.arithmetic import arithmetic
+from harness.report.tables.attempts import (
+    counted_ends,
+    failed_attempts,
+    machine_facts,
+    machines,
+    tried_again,
+)
 from harness.report.tables.evidence import certificate, looks, pairing, statistics_table
 from harness.report.tables.experts import expert_movement
 from harness.report.tables.machine import counters, dead_experts, speed
@@ -14,13 +21,17 @@ __all__ = [
     "certificate",
     "changes",
     "chosen",
+    "counted_ends",
     "counters",
     "data_efficiency",
     "dead_experts",
     "expert_movement",
+    "failed_attempts",
     "failures",
     "ledger",
     "looks",
+    "machine_facts",
+    "machines",
     "measures",
     "outcomes",
     "outcomes_in_words",
@@ -33,4 +44,5 @@ __all__ = [
     "speedup",
     "statistics_table",
     "targets",
+    "tried_again",
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 
+from harness.analysis.machines import hardware
 from harness.analysis.measures import median_of, median_tokens_per_s
 from harness.analysis.study_results import StudyResults
 from harness.report import numbers
@@ -43,8 +44,8 @@ def speed(study: StudyResults) -> Table:
         "Time and memory",
         columns,
         rows,
-        note="Medians over the completed seeds. Times hold for the hardware under Environment, and "
-        "only if nothing else ran on it.",
+        note=f"Medians over the completed seeds. Times hold for {hardware(study)}, and only if "
+        "nothing else ran there.",
     )
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 from harness.analysis.horizon_speedup import HorizonSpeedup
+from harness.analysis.machines import hardware, why_no_times
 from harness.analysis.measures import MEASURES, Estimate, Measure, change, estimate
-from harness.analysis.speedup import Speedup, hardware, speedups
+from harness.analysis.speedup import Speedup, speedups
 from harness.analysis.stats.between_lengths import SpeedupBetween
 from harness.analysis.stats.data_efficiency import DataEfficiency
 from harness.analysis.stats.speedup import TargetSpeedup
@@ -29,7 +30,7 @@ def measures(study: StudyResults) -> Table:
         [*left("variant"), *right(*(measure.title for measure in MEASURES))],
         rows,
         note=f"Mean over the seeds with its {study.percent} t interval. Perplexity is exp of the "
-        "mean loss and of the ends of its interval.",
+        "mean loss and of the ends of its interval." + _about_times(study),
     )
 
 
@@ -67,8 +68,13 @@ def changes(study: StudyResults) -> Table | None:
         note=f"Difference from {study.baseline} in percent of its mean, seed by seed where seeds "
         f"are paired, with {study.percent} t intervals of each difference alone: not adjusted for "
         "the number of variants. Less is better, but for accuracy. Accuracy changes in percent of "
-        "itself, not in points.",
+        "itself, not in points." + _about_times(study),
     )
+
+
+def _about_times(study: StudyResults) -> str:
+    why = why_no_times(study)
+    return f" {why}." if why else ""
 
 
 def write_change(found: Estimate | None) -> str:
@@ -156,6 +162,7 @@ def _speedup_row(item: Speedup) -> tuple[str, ...]:
     if item.steps is None:
         return (item.variant, *[numbers.MISSING] * 5, item.why_not or "")
     late = item.seeds - item.arrived
+    remarks = [f"{late} of its seeds never arrived" if late else "", item.why_no_seconds or ""]
     return (
         item.variant,
         write_ratio(item.steps),
@@ -163,7 +170,7 @@ def _speedup_row(item: Speedup) -> tuple[str, ...]:
         f"{item.arrived} of {item.seeds}",
         numbers.count(item.median_steps),
         numbers.count(item.median_tokens),
-        f"{late} of its seeds never arrived" if late else "",
+        "; ".join(filter(None, remarks)),
     )
 
 

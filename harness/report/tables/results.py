@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from harness.analysis.machines import why_no_times
 from harness.analysis.measures import MEASURES, change, estimate
 from harness.analysis.results import Comparison
 from harness.analysis.shrinkage import not_tuned
@@ -22,7 +23,7 @@ def results(study: StudyResults) -> Table:
     places = loss_places(study)
     rows = [
         (
-            str(rank),
+            str(rank) if study.is_ranked else numbers.MISSING,
             variant,
             verdict_words(study, variant),
             loss_cell(study, variant, places=places),
@@ -48,7 +49,8 @@ def results(study: StudyResults) -> Table:
     strong = frozenset(
         index for index, variant in enumerate(study.ranked()) if variant == study.baseline
     )
-    return table("Variants, best first", columns, rows, strong_rows=strong, note=_note(study))
+    title = "Variants, best first" if study.is_ranked else "Variants, in the order of the study"
+    return table(title, columns, rows, strong_rows=strong, note=_note(study))
 
 
 def _note(study: StudyResults) -> str:
@@ -62,6 +64,10 @@ def _note(study: StudyResults) -> str:
         "distribution and is that of this comparison alone. Perplexity is exp(loss). Training time "
         "leaves out start-up and evaluation."
     )
+    if why := why_no_times(study):
+        note += f" {why}."
+    if not study.is_ranked:
+        note += " No rank: there is no seed at which every variant has an outcome."
     twins = {frozenset({v, *study.twins(v)}) for v in study.variants if study.twins(v)}
     for group in sorted(sorted(group) for group in twins):
         note += f" {' and '.join(group)} are the same configuration and share their training runs."
@@ -88,14 +94,14 @@ def loss_places(study: StudyResults) -> int:
 
 
 def loss_cell(study: StudyResults, variant: str, *, places: int) -> str:
-    """The mean as analysed; before there is an analysis, the mean of what is there."""
+    """The mean as analysed; before there is an analysis, the mean of what is in hand."""
     summary = study.summary(variant)
     if summary is not None and summary.mean is not None:
         return numbers.loss(summary.mean, places=places)
     if summary is not None:
         median = summary.median
         return numbers.MISSING if median is None else f"median {median:.{places}f}"
-    trials = [trial for trial in study.of(variant) if trial.outcome is not None]
+    trials = study.in_hand(variant)
     if not trials or not all(trial.completed for trial in trials):
         return numbers.MISSING
     return numbers.loss(mean_of(trials, lambda trial: trial.loss), places=places)

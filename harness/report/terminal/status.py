@@ -9,14 +9,15 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from harness.runs.attempt_story import attempts_of
 from harness.runs.owner import Owner
-from harness.runs.snapshot import StudySnapshot
+from harness.runs.snapshot import StudySnapshot, TrialSnapshot
 
 OPEN = ("running", "interrupted", "waiting")
 
 
 def status_values(study: StudySnapshot) -> dict[str, Any]:
-    """The driver, and every planned trial with its state, step and loss.
+    """The driver, and every planned trial with its state, step, loss, attempts and host.
 
     A trial that nobody trains any more, but that has reports and no outcome, is `interrupted`.
     """
@@ -28,10 +29,19 @@ def status_values(study: StudySnapshot) -> dict[str, Any]:
             "state": "interrupted" if nobody and trial.state == "running" else trial.state,
             "step": trial.last.step if trial.last else 0,
             "validation_loss": trial.last.validation_loss if trial.last else None,
+            **_attempts(trial, nobody=nobody),
         }
         for trial in study.trials
     }
     return {"study": study.folder.path.name, "driver": driver, "trials": trials}
+
+
+def _attempts(trial: TrialSnapshot, *, nobody: bool) -> dict[str, Any]:
+    """How many there were, and on which hosts one is under way; null: none is."""
+    attempts = attempts_of(trial.attempts)
+    runs = bool(attempts) and attempts[-1].ended is None and trial.outcome is None and not nobody
+    hosts = ", ".join(attempts[-1].hosts) if runs else ""
+    return {"attempts": len(attempts), "host": hosts or None}
 
 
 def is_over(status: dict[str, Any]) -> bool:
@@ -43,11 +53,13 @@ def is_over(status: dict[str, Any]) -> bool:
 
 def render_status(status: dict[str, Any]) -> RenderableType:
     """The table of `optbench status`, with the counts and the driver under it."""
-    table = Table("trial", "phase", "state", "step", "validation loss", title=Text(status["study"]))
+    headings = ("trial", "phase", "state", "step", "validation loss", "attempts", "host")
+    table = Table(*headings, title=Text(status["study"]))
     for name, row in status["trials"].items():
         loss = row["validation_loss"]
         shown = "-" if loss is None else f"{loss:.4f}"
-        table.add_row(Text(name), row["phase"], row["state"], str(row["step"]), shown)
+        cells = (row["phase"], row["state"], str(row["step"]), shown, str(row["attempts"]))
+        table.add_row(Text(name), *cells, Text(row["host"] or ""))
     counts = Counter(row["state"] for row in status["trials"].values())
     dead = status["driver"]["state"] == "dead"
     return Group(

@@ -10,18 +10,21 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.analysis.growth import ADDED_SEEDS, growth_sentences, seeds_added_late
+from harness.analysis.machines import why_no_times
 from harness.analysis.measures import median_tokens_per_s
 from harness.analysis.shrinkage import not_tuned
 from harness.analysis.study_analysis import why_no_analysis
 from harness.analysis.study_results import StudyResults
 from harness.report import numbers, tables
+from harness.report.missing import NOT_COUNTED, missing_trials, which_are_missing, why_missing
+from harness.report.prose import plural
 from harness.report.terminal.analysis import VERDICT_STYLES
 from harness.report.verdict_section import seeds_to_settle
 
 
 def render_study(study: StudyResults) -> RenderableType:
     """A table of the variants, then the verdicts in words, or the reason why there are none."""
-    return Group(_table(study), *_verdicts(study), *_failures(study))
+    return Group(_table(study), *_verdicts(study), *_failures(study), *_machines(study))
 
 
 def _table(study: StudyResults) -> Table:
@@ -86,3 +89,22 @@ def _failures(study: StudyResults) -> Iterator[RenderableType]:
     failures = tables.failures(study)
     for variant, seed, outcome, step, reason in failures.rows if failures else ():
         yield Text(f"{variant} seed {seed}: {outcome} at step {step}: {reason}", style="yellow")
+
+
+def _machines(study: StudyResults) -> Iterator[RenderableType]:
+    """What the machines did, as far as a reader of the table should know it."""
+    if attempts := tables.tried_again(study):
+        count = len(attempts)
+        were = "attempt was" if count == 1 else "attempts were"
+        yield Text(
+            f"{count} {were} ended by the machine and resumed: {tables.counted_ends(attempts)}.",
+            style="dim",
+        )
+    if missing := missing_trials(study):
+        yield Text(
+            f"{plural(len(missing), 'trial')} missing: {which_are_missing(missing)}. {NOT_COUNTED}",
+            style="yellow",
+        )
+        yield from (Text(f"- {sentence}", style="yellow") for sentence in why_missing(missing))
+    if why := why_no_times(study):
+        yield Text(f"{why}.", style="yellow")

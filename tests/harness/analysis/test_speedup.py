@@ -6,8 +6,10 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from made_up_attempts import forget_attempts
 
-from harness.analysis.speedup import Speedup, hardware, speedups
+from harness.analysis.machines import hardware
+from harness.analysis.speedup import Speedup, speedups
 from harness.analysis.stats.speedup import cost_to_target
 from harness.analysis.study_analysis import analyse_study
 from harness.analysis.study_results import load_results
@@ -108,6 +110,7 @@ def test_the_table_names_the_hardware_and_its_bias(made_up_study: Write) -> None
     assert "2 workers on a processor" in note
     assert note.startswith("Not to be quoted as a speed-up")
     assert "in a direction that depends on the schedule" in note
+    forget_attempts(folder)
     write_json(folder.environment_path, {"gpus": ["a card"], "cpu": "a processor"})
     assert hardware(load_results(folder)) == "2 workers on a processor", "they trained on CPU"
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from made_up_attempts import forget_attempts
 
 from harness.cli import life
 from harness.cli.main import main
@@ -41,7 +42,9 @@ def optbench(
 @pytest.fixture
 def folder(made_up_study: Write) -> StudyFolder:
     """muon/0 was cut off after some reports."""
-    return made_up_study(seeds=(0, 1, 2), unfinished=frozenset({("muon", 0)}))
+    folder = made_up_study(seeds=(0, 1, 2), unfinished=frozenset({("muon", 0)}))
+    forget_attempts(folder)
+    return folder
 
 
 def trial_of(folder: StudyFolder, variant: str, seed: int) -> TrialFolder:

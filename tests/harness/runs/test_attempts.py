@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from made_up import MadeUpStudy
+from made_up_attempts import forget_attempts
 
 from harness.runs.attempts import AttemptBegan, AttemptEnded, endings_by, repeats
 from harness.runs.folder import StudyFolder, TrialFolder
@@ -42,6 +43,7 @@ def a_trial(made_up: MadeUpStudy, runs: Path) -> tuple[TrialFolder, TrialSpec]:
     trial = next(folder.trial(p.parent.name) for p in folder.path.glob("trials/*/spec.json"))
     spec = trial.spec()
     assert spec is not None
+    forget_attempts(folder)
     return trial, spec
 
 

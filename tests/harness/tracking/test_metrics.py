@@ -108,3 +108,11 @@ def test_every_training_run_of_a_search_is_one_run(made_up_search: Write) -> Non
     roles = Counter(record.role for record in records(load_results(folder)))
     assert set(roles.values()) == {1}
     assert sum(role.startswith("trial/tuning/muon/") for role in roles) == 6
+
+
+def test_checkpoints_take_time_and_move_the_points(made_up_study: Write) -> None:
+    report = load_results(made_up_study(seeds=(0, 1, 2))).trials[0].reports[-1]
+    plain = report_metrics(report)
+    slow = report_metrics(report.model_copy(update={"checkpoint_time_s": 7.0}))
+    assert ("time/checkpoint_s", 7.0, report.step) in slow.values
+    assert slow.elapsed_s == pytest.approx(plain.elapsed_s + 7.0)
