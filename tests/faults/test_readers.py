@@ -45,9 +45,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> StudyFolder:
     made = MadeUpStudy(seeds=(0, 1, 2), every=60)
     folder = made.write(tmp_path_factory.mktemp("runs"))
     addition = Addition(
-        when="2026-11-27T00:00:00+00:00", from_sha256="0" * 64, to_sha256="1" * 64, added=Additions(seeds=(2,)),
-        comparisons=1, outcomes=4, measured=4,
-    )  # fmt: skip
+        when="2026-11-27T00:00:00+00:00",
+        from_sha256="0" * 64,
+        to_sha256="1" * 64,
+        added=Additions(seeds=(2,)),
+        comparisons=1,
+        outcomes=4,
+        measured=4,
+    )
     write_json(folder.additions_path, [addition.model_dump(mode="json")])
     analyse_study(folder)
     return folder
