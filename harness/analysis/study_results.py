@@ -111,12 +111,20 @@ class StudyResults(StudySnapshot):
         return tuple(sorted(self.variants, key=order))
 
     @cached_property
-    def is_ranked(self) -> bool:
-        """Whether variants can be put in an order at all: over seeds that none of them misses.
+    def ranked_seeds(self) -> tuple[int, ...]:
+        """The seeds over which variants are put in an order: those that none of them misses.
 
         A trial that is missing is no bad result, and a variant with other seeds has other luck.
         """
-        return self.analysis is not None or bool(self.whole_seeds())
+        if self.analysis is None:
+            return self.whole_seeds()
+        analysed = [set(summary.seeds) for summary in self.analysis.variants]
+        return tuple(seed for seed in self.seeds if all(seed in own for own in analysed))
+
+    @property
+    def is_ranked(self) -> bool:
+        """Whether variants can be put in an order at all."""
+        return bool(self.ranked_seeds)
 
     def in_hand(self, variant: str) -> tuple[TrialSnapshot, ...]:
         """The finished trials that speak for a variant: of the seeds that were analysed.
@@ -125,18 +133,14 @@ class StudyResults(StudySnapshot):
         there is no such seed, all.
         """
         summary = self.summary(variant)
-        seeds = summary.seeds if summary else self.whole_seeds() or self.seeds
+        seeds = summary.seeds if summary else self.ranked_seeds or self.seeds
         ended = (trial for trial in self.of(variant) if trial.outcome is not None)
         return tuple(trial for trial in ended if trial.seed in seeds)
 
     def _centre(self, variant: str) -> tuple[float | None, float | None]:
-        """Mean and median, as analysed or, before that, of what is finished."""
-        if (summary := self.summary(variant)) is not None:
-            return summary.mean, summary.median
-        if not self.is_ranked:
-            return None, None
-        finished = self.in_hand(variant)
-        losses = [math.inf if trial.loss is None else trial.loss for trial in finished]
+        """Mean and median over the ranked seeds, lost ones as the worst."""
+        ended = [t for t in self.in_hand(variant) if t.seed in self.ranked_seeds]
+        losses = [math.inf if trial.loss is None else trial.loss for trial in ended]
         median = statistics.median(losses) if losses else math.inf
         if not math.isfinite(median):
             return None, None

@@ -9,6 +9,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
+from harness.analysis.machines import why_no_times
 from harness.analysis.measures import MEASURES, Measure, estimate, shown_values
 from harness.analysis.study_results import StudyResults, mean_of
 from harness.report.figures.canvas import (
@@ -54,8 +55,13 @@ def comparison(study: StudyResults) -> Drawing | None:
         caption=f"Mean over the seeds with {study.percent} t intervals; small dots are seeds. A "
         "variant that lost a seed has no mean. The intervals of single variants do not show "
         "whether a difference is significant: pairs are closer than that. Training time "
-        "leaves out start-up and evaluation.",
+        "leaves out start-up and evaluation." + _about_times(study),
     )
+
+
+def _about_times(study: StudyResults) -> str:
+    why = why_no_times(study)
+    return f" {why}." if why else ""
 
 
 def _draw_row(
@@ -110,5 +116,5 @@ def time_breakdown(study: StudyResults) -> Drawing | None:
         figure=figure,
         caption="Mean over the completed seeds. Start-up runs from the trial's start to the end of "
         "its first step (set-up, first evaluation, compilation); it is no part of the training "
-        "time.",
+        "time." + _about_times(study),
     )

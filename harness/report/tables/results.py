@@ -68,6 +68,8 @@ def _note(study: StudyResults) -> str:
         note += f" {why}."
     if not study.is_ranked:
         note += " No rank: there is no seed at which every variant has an outcome."
+    elif any(len(study.in_hand(v)) != len(study.ranked_seeds) for v in study.variants):
+        note += f" Ranks are those over the {len(study.ranked_seeds)} seeds that all variants have."
     twins = {frozenset({v, *study.twins(v)}) for v in study.variants if study.twins(v)}
     for group in sorted(sorted(group) for group in twins):
         note += f" {' and '.join(group)} are the same configuration and share their training runs."

@@ -53,13 +53,14 @@ def is_over(status: dict[str, Any]) -> bool:
 
 def render_status(status: dict[str, Any]) -> RenderableType:
     """The table of `optbench status`, with the counts and the driver under it."""
-    headings = ("trial", "phase", "state", "step", "validation loss", "attempts", "host")
-    table = Table(*headings, title=Text(status["study"]))
+    headings = ["trial", "phase", "state", "step", "validation loss", "attempts"]
+    hosts = any(row["host"] for row in status["trials"].values())
+    table = Table(*headings, *["host"] * hosts, title=Text(status["study"]))
     for name, row in status["trials"].items():
         loss = row["validation_loss"]
         shown = "-" if loss is None else f"{loss:.4f}"
         cells = (row["phase"], row["state"], str(row["step"]), shown, str(row["attempts"]))
-        table.add_row(Text(name), *cells, Text(row["host"] or ""))
+        table.add_row(Text(name), *cells, *[Text(row["host"] or "")] * hosts)
     counts = Counter(row["state"] for row in status["trials"].values())
     dead = status["driver"]["state"] == "dead"
     return Group(

@@ -160,14 +160,27 @@ def test_missing_trials_make_no_variant_worse_or_last(made_up_study: Write, lost
         assert rows["muon"][0] == "1"
 
 
-def test_seeds_that_one_variant_misses_lend_the_other_no_luck(made_up_study: Write) -> None:
-    """Before an analysis, too, only seeds that all variants have are put in an order."""
-    folder = made_up_study(every=60, unfinished=missing(*(("muon", seed) for seed in (2, 3, 4))))
+@pytest.mark.parametrize(
+    ("planned", "lost", "looks"), [(5, (1, 2, 4), ()), (8, (4, 5, 6, 7), (4, 8))]
+)
+def test_seeds_that_one_variant_misses_lend_the_other_no_luck(
+    made_up_study: Write, planned: int, lost: tuple[int, ...], looks: tuple[int, ...]
+) -> None:
+    """On each seed muon is better, and yet adamw has the lower mean of all its own seeds."""
+    folder = made_up_study(
+        seeds=tuple(range(planned)),
+        every=60,
+        effects={"muon": -0.01},
+        unfinished=missing(*(("muon", seed) for seed in lost)),
+        analysis={"looks": looks},
+    )
     results = analyse_study(folder)
-    assert results.analysis is None
-    assert results.whole_seeds() == (0, 1) or results.whole_seeds() == (1,)
-    kept = {trial.seed for trial in results.in_hand("adamw")}
-    assert kept == set(results.whole_seeds())
+    assert (results.analysis is not None) == bool(looks)
+    own, base = results.losses("muon"), results.losses("adamw")
+    assert results.ranked_seeds == tuple(own)
+    assert all(own[seed] < base[seed] for seed in own)
+    assert sum(base.values()) / len(base) < sum(own.values()) / len(own)
+    assert results.ranked() == ("muon", "adamw")
 
 
 def test_the_status_tells_attempts_and_where_a_trial_runs(made_up_study: Write) -> None:
