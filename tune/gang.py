@@ -9,7 +9,7 @@ import ray
 
 from tune.diagnosis import Failure, diagnose, failure, log_tails
 from tune.failures import describe
-from tune.heartbeats import LOOK_EVERY_S, Heard, find_stall
+from tune.heartbeats import LOOK_EVERY_S, SLOW_STAGE_S, Heard, find_stall
 from tune.worker import Answer, RemoteWorker
 
 
@@ -48,6 +48,8 @@ class Gang:
         self.timeout_s: float = trial["heartbeat_timeout_s"]
         if not self.places:
             self.places = self._all([worker.place.remote(gpus) for worker in self.workers])
+        now = time.monotonic()
+        self.heard = {rank: Heard(now) for rank in range(num_workers)}
         (lead,) = self._all([self.workers[0].lead.remote(trial)])
         context = {
             "dataset_path": trial["dataset_path"],
@@ -66,8 +68,6 @@ class Gang:
             ]
         )
         self._ahead = self._step()
-        now = time.monotonic()
-        self.heard = {rank: Heard(now) for rank in range(num_workers)}
         return {**lead, "places": [{**p, "rank": r} for r, p in enumerate(self.places)]}
 
     def _step(self) -> list[Any]:
@@ -97,12 +97,19 @@ class Gang:
         """All answers in order; the first failure ends the wait for the others."""
         pending, order = list(references), {ref: i for i, ref in enumerate(references)}
         answers: list[Any] = [None] * len(references)
+        begun = time.monotonic()
+        for heard in self.heard.values():
+            heard.at = begun  # nobody listened while nothing was asked
         while pending:
             ready, pending = ray.wait(pending, num_returns=1, timeout=LOOK_EVERY_S)
             for reference in ready:
                 answers[order[reference]] = self._answer(order[reference], reference)
-            if not ready:
+            if not ready and self.heard:
                 self._listen()
+            elif not ready and time.monotonic() - begun > SLOW_STAGE_S:
+                rank = order[pending[0]]
+                cause = f"worker {rank} has not started within {SLOW_STAGE_S:.0f} s"
+                raise self._failed(failure("hung", cause, rank))
         return answers
 
     def _answer(self, rank: int, reference: Any) -> Any:
@@ -126,8 +133,6 @@ class Gang:
             if rank not in self._asked:
                 self._asked[rank] = self.workers[rank].beat.remote()
         references = list(self._asked.values())
-        if not references:
-            return
         ready, _ = ray.wait(references, num_returns=len(references), timeout=0.5)
         for rank, reference in list(self._asked.items()):
             if reference in ready:

@@ -51,6 +51,9 @@ class Worker:
     def lead(self, trial: Answer) -> Answer:
         """What worker 0 decides for all: where they meet, and from which checkpoint they go on."""
         from harness.study.code_version import code_sha256, code_version
+        from harness.training.pulse import Pulse
+
+        self._pulse = Pulse()  # that of the last trial may be old
 
         with socket.socket() as probe:
             probe.bind(("", 0))
