@@ -53,7 +53,9 @@ def diagnose(
         workers: actors by rank.
         places: where they are, as `Worker.place` answered.
     """
-    members = ask_members(workers)
+    silent = {heard.rank} if heard is not None and heard.end == "hung" else set()
+    members = ask_members({rank: w for rank, w in workers.items() if rank not in silent})
+    members |= dict.fromkeys(silent, Member("silent"))
     gone = [rank for rank, member in members.items() if member.state != "alive"]
     here = ray.get_runtime_context().get_node_id()
     lost = lost_nodes({places[rank]["node"] for rank in gone} - {here}) if gone else set()

@@ -10,6 +10,8 @@ import pytest
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """One line a fault: times it was done, times all held, and how soon training went on."""
+    if terminalreporter.config.getoption("markexpr") != "faults":
+        return
     done: dict[str, list[pytest.TestReport]] = defaultdict(list)
     for word in ("passed", "failed"):
         for report in terminalreporter.stats.get(word, []):

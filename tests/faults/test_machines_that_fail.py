@@ -6,12 +6,13 @@ with an undisturbed run: outcomes, every report, and the verdict.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -22,8 +23,12 @@ from under_fire import (
     next_attempt,
     open_attempts,
     study_folder,
-    worker_at,
+    trained_alone,
 )
+
+from harness.data import prepare
+from harness.study.load import load_study
+from harness.study.plan import expand
 
 STEPS, EVERY = 60, 5
 OPTIONS = (
@@ -86,7 +91,7 @@ def stop_a_worker(study: StudyProcess, chance: random.Random) -> str:
 def hit_a_worker(study: StudyProcess, chance: random.Random, what: signal.Signals) -> str:
     step, rank = chance.randrange(0, STEPS - EVERY), chance.randrange(2)
     while True:
-        key, place = study.until(lambda: worker_at(study.runs, step=step, rank=rank))
+        key, place = study.worker_at(step=step, rank=rank)
         time.sleep(chance.random() * 0.3)
         if any(key == other for other, _, _ in open_attempts(study.runs)):
             os.kill(place.pid, what)
@@ -126,20 +131,31 @@ def under(hits: list[Hit], file: Path, runs: Path, chance: random.Random) -> lis
     return recoveries
 
 
-def test_killed_driver_and_killed_worker_leave_no_trace_in_the_results(
-    file: Path, undisturbed: Path, tmp_path: Path
+def test_a_killed_driver_and_a_killed_worker_leave_no_trace_in_the_results(
+    file: Path, tmp_path: Path
 ) -> None:
+    """Gangs of one, compared with what one process yields without Ray."""
     runs = tmp_path / "runs"
-    chance = random.Random(1)
-    with StudyProcess(file, runs, OPTIONS) as study:
-        kill_the_driver(study, chance)
+    small = ("training.steps=30", "training.evaluation_every=3", "checkpoints.every_steps=3")
+    options = tuple(part for override in small for part in ("--set", override))
+    with StudyProcess(file, runs, options) as study:
+        study.worker_at(step=9, rank=0)
+        study.kill()
         assert not study.left_alive()
-    under([kill_a_worker], file, runs, chance)
-    ends = sorted(event.end for event in failures(runs))
-    assert ends == ["stopped", "worker_died"]
+    with StudyProcess(file, runs, options) as study:
+        _, place = study.worker_at(step=15, rank=0)
+        os.kill(place.pid, signal.SIGKILL)
+        assert study.wait() == 0, study.printed[-3000:]
+    assert {event.end for event in failures(runs)} == {"stopped", "worker_died"}
     (died,) = (event for event in failures(runs) if event.end == "worker_died")
     assert "killed" in died.cause
-    ends_like(runs, undisturbed)
+    found, study_file = left(runs), load_study(file, small)
+    dataset = prepare(study_file.data)
+    for spec in expand(study_file, dataset.manifest.sha256).values():
+        place_of = (spec.optimizer.kind, spec.seed)
+        outcome, *reports = trained_alone(spec, dataset)
+        assert found.outcomes[place_of] == outcome
+        assert found.reports[place_of] == reports
 
 
 @pytest.mark.faults
@@ -161,13 +177,42 @@ def test_at_any_moment(
     assert recovery < RECOVERY_S
 
 
+@pytest.fixture
+def no_memory() -> Iterator[Callable[[int], None]]:
+    """Gives a process a page of memory: the kernel kills it at its next allocation."""
+    root = Path("/sys/fs/cgroup")
+    second = (root / "cgroup.controllers").exists()
+    group = root / ("" if second else "memory") / f"optbench-{os.getpid()}"
+    try:
+        group.mkdir()
+        (group / ("memory.max" if second else "memory.limit_in_bytes")).write_text("4096")
+    except OSError as error:
+        pytest.skip(f"control groups cannot be made here: {error.strerror}")
+    yield lambda pid: (group / "cgroup.procs").write_text(str(pid))
+    with contextlib.suppress(OSError):
+        group.rmdir()
+
+
+@pytest.mark.faults
+def test_a_worker_that_the_kernel_kills_for_memory_once_is_no_outcome(
+    no_memory: Callable[[int], None], file: Path, undisturbed: Path, tmp_path: Path
+) -> None:
+    runs = tmp_path / "runs"
+    with StudyProcess(file, runs, OPTIONS) as study:
+        _, place = study.worker_at(step=EVERY, rank=1)
+        no_memory(place.pid)
+        assert study.wait() == 0, study.printed[-3000:]
+    assert [event.end for event in failures(runs)] == ["out_of_memory"]
+    ends_like(runs, undisturbed)
+
+
 @pytest.mark.faults
 def test_ctrl_c_twice_leaves_a_study_that_goes_on(
     file: Path, undisturbed: Path, tmp_path: Path
 ) -> None:
     runs = tmp_path / "runs"
     with StudyProcess(file, runs, OPTIONS) as study:
-        study.until(lambda: worker_at(runs, step=EVERY, rank=0))
+        study.worker_at(step=EVERY, rank=0)
         study.look()
         study.process.send_signal(signal.SIGINT)
         time.sleep(0.2)

@@ -16,9 +16,13 @@ from typing import Any
 
 import psutil
 
+from harness.data import TokenDataset
 from harness.runs.attempts import AttemptBegan, AttemptEnded, WorkerPlace
 from harness.runs.folder import StudyFolder, TrialFolder
 from harness.runs.plan_file import load_plan
+from harness.study.trial import TrialSpec
+from harness.training.backends.protocol import WorkerContext
+from harness.training.loop import train
 from harness.training.records import Outcome, Report
 
 TIMES = frozenset(
@@ -100,6 +104,19 @@ class StudyProcess:
     def wait(self) -> int:
         self.until(lambda: self.process.poll() is not None, ends=True)
         return int(self.process.returncode)
+
+    def worker_at(self, *, step: int, rank: int) -> tuple[str, WorkerPlace]:
+        """Waits for a worker of its own in a trial that has reported `step` and has more to do.
+
+        An attempt of an earlier driver that died has no end in the files.
+        """
+
+        def ours() -> tuple[str, WorkerPlace] | None:
+            found = worker_at(self.runs, step=step, rank=rank)
+            return found if found is not None and found[1].pid in self.seen else None
+
+        found: tuple[str, WorkerPlace] = self.until(ours)
+        return found
 
     def kill(self) -> None:
         """The driver alone, by SIGKILL: nobody tells the others."""
@@ -186,6 +203,16 @@ def left(runs: Path) -> Left:
 
 def without_times(record: Outcome | Report) -> dict[str, Any]:
     return record.model_dump(mode="json", exclude=set(TIMES))
+
+
+def trained_alone(spec: TrialSpec, dataset: TokenDataset) -> tuple[dict[str, Any], ...]:
+    """The outcome and the reports of one process without Ray, without what no two runs share."""
+    training, reports = train(spec, WorkerContext(dataset.path)), []
+    while True:
+        try:
+            reports.append(without_times(next(training)))
+        except StopIteration as end:
+            return without_times(end.value), *reports
 
 
 def failures(runs: Path) -> list[AttemptEnded]:
