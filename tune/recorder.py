@@ -249,8 +249,8 @@ class Recorder(ray_tune.Callback):  # type: ignore[misc]
         except OSError as error:
             place = error.filename or self.folder.path
             self.fault = StudyStopped(
-                f"cannot write {place}: {error.strerror}: make room or give it back, and run the "
-                "same command again; what was finished is kept"
+                f"cannot write {place}: {error.strerror}: make room there, and run the same "
+                "command again; what was finished is kept"
             )
 
 
