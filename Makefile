@@ -25,8 +25,8 @@ $(STAMP): pyproject.toml constraints.txt
 quickstart: $(STAMP)  ## set up, then run the first study: Muon against AdamW on real text
 	$(BIN)/optbench run studies/quickstart.toml
 
-test: $(STAMP)  ## set up, then run the whole test suite
-	$(BIN)/python -m pytest
+test: $(STAMP)  ## set up, then run the whole test suite, in two processes
+	$(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
 
 faults: $(STAMP)  ## real faults in real processes: servers and workers that die or stand still
 	$(BIN)/python -m pytest -m faults

@@ -81,6 +81,29 @@ space.aux_lr = { kind = "loguniform", low = 0.0005, high = 0.05 }
 """
 
 
+TOGETHER = {
+    "ray": (
+        "tests/tune/",
+        "tests/harness/cli/test_run.py",
+        "tests/faults/test_machines_that_fail.py",
+    ),
+    "gangs": ("tests/distributed/",),
+}
+"""Tests of one process of `make test`: they start the same things, or count what others start."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest groups first, so that no process is left with one of them at the end."""
+    order = list(TOGETHER)
+    places = {}
+    for item in items:
+        path = item.nodeid.partition("::")[0]
+        group = next((name for name in order if path.startswith(TOGETHER[name])), path)
+        item.add_marker(pytest.mark.xdist_group(group))
+        places[item] = order.index(group) if group in order else len(order)
+    items.sort(key=places.__getitem__)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def data_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One cache of tokens for the whole run of the tests, never the user's own."""

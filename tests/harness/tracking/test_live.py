@@ -54,7 +54,7 @@ def test_a_server_that_hangs_is_left_behind(made_up_study: Write, hanging: str) 
     writer = LiveWriter(folder, hanging)
     process = writer._process
     assert "sesame" not in Path(f"/proc/{process.pid}/cmdline").read_text()
-    wait_until(lambda: os.getpriority(os.PRIO_PROCESS, process.pid) == NICENESS, "its priority")
+    wait_until(lambda: os.getpriority(os.PRIO_PROCESS, process.pid) >= NICENESS, "its priority")
     assert writer.finish(at_most_s=0.5) == "it did not take the last reports within 0.5 s"
     assert process.poll() is not None
     with pytest.raises(TrackingUnavailable, match=r"\*\*\*@127.*longer than 0\.5 s"):
