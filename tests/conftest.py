@@ -92,6 +92,7 @@ TOGETHER = {
 """Tests of one process of `make test`: they start the same things, or count what others start."""
 
 
+@pytest.hookimpl(tryfirst=True)  # before the plugin reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The longest groups first, so that no process is left with one of them at the end."""
     order = list(TOGETHER)

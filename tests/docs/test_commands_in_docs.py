@@ -41,7 +41,6 @@ ELSEWHERE = {
     r"optbench trial .*gpus_per_worker=1": "needs a GPU: by hand",
     r"(ray start|export OPTBENCH_CACHE)": "needs two machines: by hand",
     r"make faults": "needs half an hour: by hand",
-    r"python docs/figures/mlflow_live": "needs a browser: by hand",
     r"docker compose ": "needs Docker: by hand",
     r"kubectl ": "needs Kubernetes: by hand",
 }
