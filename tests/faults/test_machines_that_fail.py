@@ -113,7 +113,7 @@ def under(hits: list[Hit], file: Path, runs: Path, chance: random.Random) -> lis
 
     Returns:
         seconds from each hit to the next attempt at the trial; where the driver was killed, from
-        the start of the next run.
+        the start of the next run to its first attempt at any.
     """
     recoveries = []
     for hit in hits:
@@ -127,7 +127,7 @@ def under(hits: list[Hit], file: Path, runs: Path, chance: random.Random) -> lis
             at = time.time()
             with StudyProcess(file, runs, OPTIONS) as study:
                 assert study.wait() == 0, study.printed[-3000:]
-            recoveries.append(next_attempt(runs, key, after=at) - at)
+            recoveries.append(next_attempt(runs, "*", after=at) - at)
     return recoveries
 
 
@@ -172,7 +172,8 @@ def test_at_any_moment(
     runs = tmp_path / "runs"
     (recovery,) = under([hit], file, runs, random.Random(seed))
     record_property("recovery_s", recovery)
-    assert failures(runs), "it was hit"
+    # A driver may be hit between two trials.
+    assert failures(runs) or hit is kill_the_driver, "it was hit"
     ends_like(runs, undisturbed)
     assert recovery < RECOVERY_S
 

@@ -170,14 +170,14 @@ def worker_at(runs: Path, *, step: int, rank: int) -> tuple[str, WorkerPlace] | 
 
 
 def next_attempt(runs: Path, key: str, *, after: float) -> float:
-    """When the trial was tried again, in seconds since 1970 (whole ones)."""
-    (path,) = runs.glob(f"*/trials/{key}")
+    """When the trial (`*`: any) was tried again, in seconds since 1970 (whole ones)."""
     begun = (
         datetime.fromisoformat(event.at).timestamp()
+        for path in runs.glob(f"*/trials/{key}")
         for event in TrialFolder(path).attempts()
         if isinstance(event, AttemptBegan)
     )
-    return next(at for at in begun if at >= after - 1.0 and at > 0)
+    return min(at for at in begun if at >= after - 1.0)
 
 
 @dataclass(frozen=True)
