@@ -177,7 +177,7 @@ def next_attempt(runs: Path, key: str, *, after: float) -> float:
         for event in TrialFolder(path).attempts()
         if isinstance(event, AttemptBegan)
     )
-    return min(at for at in begun if at >= after - 1.0)
+    return min((at for at in begun if at >= after - 1.0), default=after)
 
 
 @dataclass(frozen=True)
