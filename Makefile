@@ -26,7 +26,7 @@ quickstart: $(STAMP)  ## set up, then run the first study: Muon against AdamW on
 	$(BIN)/optbench run studies/quickstart.toml
 
 test: $(STAMP)  ## set up, then run the whole test suite, in two processes
-	$(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 faults: $(STAMP)  ## real faults in real processes: servers and workers that die or stand still
 	$(BIN)/python -m pytest -m faults

@@ -81,28 +81,17 @@ space.aux_lr = { kind = "loguniform", low = 0.0005, high = 0.05 }
 """
 
 
-TOGETHER = {
-    "ray": (
-        "tests/tune/",
-        "tests/harness/cli/test_run.py",
-        "tests/faults/test_machines_that_fail.py",
-    ),
-    "gangs": ("tests/distributed/",),
-}
-"""Tests of one process of `make test`: they start the same things, or count what others start."""
+SLOW = (
+    "tests/harness/cli/test_run.py",
+    "tests/faults/test_machines",
+    "tests/distributed/",
+    "tests/tune/",
+)
+"""What starts gangs or Ray comes first, so that neither process of `make test` has it at the end."""
 
 
-@pytest.hookimpl(tryfirst=True)  # before the plugin reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest groups first, so that no process is left with one of them at the end."""
-    order = list(TOGETHER)
-    places = {}
-    for item in items:
-        path = item.nodeid.partition("::")[0]
-        group = next((name for name in order if path.startswith(TOGETHER[name])), path)
-        item.add_marker(pytest.mark.xdist_group(group))
-        places[item] = order.index(group) if group in order else len(order)
-    items.sort(key=places.__getitem__)
+    items.sort(key=lambda item: not item.nodeid.startswith(SLOW))
 
 
 @pytest.fixture(scope="session", autouse=True)

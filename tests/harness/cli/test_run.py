@@ -5,15 +5,16 @@ One study goes through it all: interrupted, finished by the next run, run once m
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 import pytest
 
 PAGES = ("report/index.html", "report/results.csv", "analysis.json")
@@ -58,9 +59,8 @@ def course(study_text: str, tmp_path_factory: pytest.TempPathFactory) -> Course:
     file, runs = folder / "tiny.toml", folder / "runs"
     file.write_text(study_text.replace("workers = 1", "workers = 2"))
     arguments = ("run", file, "--runs-dir", runs, "--set", "training.steps=24")
-    before = _workers()
-    printed, exit_code = _interrupted_after_the_first_outcome(arguments, runs)
-    orphans = _left_after(lambda: _workers() - before, at_most_s=20)
+    printed, exit_code, workers = _interrupted_after_the_first_outcome(arguments, runs)
+    orphans = {process.pid for process in psutil.wait_procs(workers, timeout=20)[1]}
     interrupted = _done(printed, runs)
     elsewhere = (*arguments, "--set", "resources.workers=1")
     finished = _done(run(*elsewhere), runs)
@@ -70,7 +70,8 @@ def course(study_text: str, tmp_path_factory: pytest.TempPathFactory) -> Course:
 
 def _interrupted_after_the_first_outcome(
     arguments: tuple[object, ...], runs: Path
-) -> tuple[str, int]:
+) -> tuple[str, int, list[psutil.Process]]:
+    """What it printed, its exit code, and the workers that it had."""
     process = subprocess.Popen(
         optbench(*arguments),
         stdout=subprocess.PIPE,
@@ -83,9 +84,10 @@ def _interrupted_after_the_first_outcome(
         assert process.poll() is None, process.communicate()[0]
         assert time.monotonic() < deadline, "waited too long"
         time.sleep(0.02)
+    workers = _workers_of(process)
     process.send_signal(signal.SIGINT)
     printed, _ = process.communicate(timeout=60)
-    return printed, process.returncode
+    return printed, process.returncode, workers
 
 
 def _heed_ctrl_c() -> None:
@@ -102,23 +104,15 @@ def _done(printed: str, runs: Path) -> Done:
     )
 
 
-def _workers() -> set[int]:
-    """Processes whose command line says that they are our gang's actors; none without /proc."""
-    found = set()
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            if b"ray::Worker" in path.read_bytes():
-                found.add(int(path.parent.name))
-        except OSError:
-            continue
+def _workers_of(process: subprocess.Popen[str]) -> list[psutil.Process]:
+    """Those of its descendants whose command line says that they are a gang's actors."""
+    found = []
+    for child in psutil.Process(process.pid).children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if "ray::Worker" in " ".join(child.cmdline()):
+                found.append(child)
+    assert found, "a trial is being trained"
     return found
-
-
-def _left_after(processes: Callable[[], set[int]], *, at_most_s: float) -> set[int]:
-    deadline = time.monotonic() + at_most_s
-    while (left := processes()) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    return left
 
 
 def test_ctrl_c_says_how_to_go_on_and_leaves_no_worker(course: Course) -> None:
