@@ -87,7 +87,7 @@ SLOW = (
     "tests/distributed/",
     "tests/tune/",
 )
-"""What starts gangs or Ray comes first, so that neither process of `make test` has it at the end."""
+"""What starts gangs or Ray comes first: neither process of `make test` has it at the end."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
