@@ -10,10 +10,11 @@ import gc
 import json
 import multiprocessing
 import os
+import random
 import socket
 import sys
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -92,12 +93,14 @@ def destroy_alone(destroy: Callable[..., None]) -> Callable[..., None]:
 
 
 def free_ports(count: int) -> list[int]:
-    probes = [socket.socket() for _ in range(count)]
-    for probe in probes:
-        probe.bind(("127.0.0.1", 0))
-    ports = [int(probe.getsockname()[1]) for probe in probes]
-    for probe in probes:
-        probe.close()
+    """Below those that the system gives away by itself: nobody takes one in the meantime."""
+    ports: list[int] = []
+    for port in random.sample(range(20_000, 32_000), 12_000):
+        if len(ports) == count:
+            break
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            ports.append(port)
     return ports
 
 
