@@ -59,26 +59,6 @@ class StateByName:
             for name, held in self._layout.items()
         }
 
-    def logical_weights(self, *, to: int | None = None) -> dict[str, Tensor]:
-        """Copies of the weights by parameter name, in the parameter's logical shape.
-
-        A collective call when weights are sharded.
-
-        Args:
-            to: The only worker that gets the tensors; by default all of them.
-        """
-        whole = {
-            name: self._gather(
-                name,
-                {(fragment.start, fragment.stop): fragment.weight()},
-                ranges=[[held] if held[0] < held[1] else [] for held in self._layout[name]],
-                dtype=fragment.weight().dtype,
-                to=to,
-            )
-            for name, fragment in self._fragments.items()
-        }
-        return whole if to in (None, self._rank) else {}
-
     def state_dict(self, *, to: int | None = None) -> dict[str, Any]:
         """State by parameter name, in the parameter's logical shape, and the groups' options.
 

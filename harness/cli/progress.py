@@ -62,7 +62,6 @@ class Progress:
         self.doing = "starting"  # until a trial runs
         self.running: dict[str, Running] = {}
         self.outcomes: Counter[str] = Counter()
-        self.given_up = 0
         self.live = (
             Live(self, console=console, refresh_per_second=REFRESH_PER_SECOND, transient=True)
             if console.is_terminal
@@ -98,7 +97,6 @@ class Progress:
 
     def trial_given_up(self, key: str, cause: str) -> None:
         trial = self.running.pop(key, None)
-        self.given_up += 1
         if trial is None:
             return  # it never ran; the end of the run names it
         text = f"{trial.job.name}: no outcome in this run: {cause}"
