@@ -58,6 +58,7 @@ class Launch:
             "dataset_path": str(self.dataset_path),
             "resources": {name: getattr(self.resources, name) for name in PLACEMENT},
             "context": context,
+            "ports": self.resources.ports,
             "heartbeat_timeout_s": self.resources.heartbeat_timeout_s,
             "attempt": max(numbers, default=0) + 1,
             "earlier": [ended.model_dump(mode="json") for ended in earlier],
