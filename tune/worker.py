@@ -12,6 +12,7 @@ from typing import Any
 
 import ray
 
+from tune.delivery import at_this_host, folder_here
 from tune.failures import describe
 
 Answer = dict[str, Any]
@@ -59,7 +60,7 @@ class Worker:
             probe.bind(("", 0))
             port = int(probe.getsockname()[1])
         code = {"code_version": code_version(), "code_sha256": code_sha256()}
-        return {"port": port, **code, **_newest_checkpoint(trial)}
+        return {"port": port, **code, **_newest_checkpoint(trial, self._pulse)}
 
     def start(self, spec: Answer, context: Answer) -> None:
         """Makes the generator; nothing is trained before the first `advance`."""
@@ -70,8 +71,10 @@ class Worker:
 
         self.stop()
         self._pulse = Pulse()
-        context = {**context, "dataset_path": Path(context["dataset_path"]), "pulse": self._pulse}
-        self._training = train(TrialSpec.model_validate(spec), WorkerContext(**context))
+        context = at_this_host(spec, context, self._pulse)
+        self._training = train(
+            TrialSpec.model_validate(spec), WorkerContext(**context, pulse=self._pulse)
+        )
 
     def advance(self) -> Answer:
         """The next report, the outcome, or the failure, as plain values."""
@@ -120,7 +123,7 @@ def _device(gpus: int) -> str:
     return f"cuda {torch.cuda.get_device_name()}" if torch.cuda.is_available() else "no GPU seen"
 
 
-def _newest_checkpoint(trial: Answer) -> Answer:
+def _newest_checkpoint(trial: Answer, pulse: Any) -> Answer:
     """`resume_from` and `resumed_step`; a trial that has no valid checkpoint starts at step 0."""
     checkpoints = trial["context"]["checkpoints"]
     if checkpoints is None:
@@ -131,7 +134,8 @@ def _newest_checkpoint(trial: Answer) -> Answer:
 
     spec = TrialSpec.model_validate(trial["spec"])
     device = "cuda" if trial["resources"]["gpus_per_worker"] else "cpu"
-    found = newest_valid(checkpoints, spec, code_sha256(), device_type=device)
+    folder = folder_here(trial["driver"], checkpoints, lambda: pulse.beat(pulse.doing))
+    found = newest_valid(folder, spec, code_sha256(), device_type=device)
     if found is None:
         return {"resume_from": None, "resumed_step": 0}
     return {"resume_from": found.folder, "resumed_step": found.step}

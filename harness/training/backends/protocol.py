@@ -29,12 +29,12 @@ class WorkerContext:
     Args:
         cpus: Cores (threads) of this worker.
         gpus: 0: it trains on the CPU.
-        checkpoints: Folder of this trial's checkpoints, a path or the URI of a file system that
-            pyarrow knows; by default there are none on the way.
+        checkpoints: Folder of this trial's checkpoints: a path, the URI of a file system that
+            pyarrow knows, or a `checkpoint.storage.Folder`; by default there are none on the way.
         checkpoint_every_minutes, checkpoint_every_steps, checkpoints_kept: `[checkpoints]` of the
             study file.
-        resume_from: The checkpoint to continue, or a folder of them; by default the trial starts at
-            step 0.
+        resume_from: The checkpoint to continue, or a folder of them, named likewise; by default the
+            trial starts at step 0.
         save_to: Folder for a checkpoint of the last step; by default nothing is saved.
         stop_at_step: The last step, if it is not the schedule's.
         pulse: Beaten by the training, for another thread of the worker.
@@ -48,11 +48,11 @@ class WorkerContext:
     gpus: int = 0
     master_address: str = "127.0.0.1"
     master_port: int = 0
-    checkpoints: str | None = None
+    checkpoints: Any = None
     checkpoint_every_minutes: float = 10.0
     checkpoint_every_steps: int | None = None
     checkpoints_kept: int = 2
-    resume_from: str | Path | None = None
+    resume_from: Any = None
     save_to: str | Path | None = None
     stop_at_step: int | None = None
     pulse: Pulse = field(default_factory=Pulse, compare=False, repr=False)

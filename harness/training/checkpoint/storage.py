@@ -45,6 +45,10 @@ class Folder(Protocol):
 
     def stream(self, name: str) -> BinaryIO: ...
 
+    def sha256(self, name: str) -> str:
+        """Of a file, in hexadecimal."""
+        ...
+
     def local(self, name: str, scratch: Path) -> Path:
         """The file on this machine: itself, or a copy in the folder `scratch`."""
         ...
@@ -54,13 +58,17 @@ class Folder(Protocol):
         ...
 
 
-def open_folder(where: str | Path) -> Folder:
+def open_folder(where: str | Path | Folder) -> Folder:
     """The folder of a path, or of a URI such as `s3://bucket/checkpoints` or `file:///checkpoints`.
+
+    One that is open already stays what it is.
 
     Raises:
         UserError: pyarrow does not understand the URI.
         OSError: the file system cannot be reached.
     """
+    if not isinstance(where, str | Path):
+        return where
     if "://" not in str(where):
         return LocalFolder(Path(where))
     from pyarrow import fs  # only where it is needed: it takes time
@@ -118,6 +126,9 @@ class LocalFolder:
     def stream(self, name: str) -> BinaryIO:
         return (self.path / name).open("rb")
 
+    def sha256(self, name: str) -> str:
+        return sha256_of(self.stream(name))
+
     def local(self, name: str, scratch: Path) -> Path:
         return self.path / name
 
@@ -167,6 +178,9 @@ class RemoteFolder:
         file: BinaryIO = self.filesystem.open_input_stream(f"{self.path}/{name}")
         return file
 
+    def sha256(self, name: str) -> str:
+        return sha256_of(self.stream(name))
+
     def local(self, name: str, scratch: Path) -> Path:
         with self.stream(name) as source, (scratch / name).open("wb") as target:
             shutil.copyfileobj(source, target, CHUNK_BYTES)
@@ -183,9 +197,9 @@ class RemoteFolder:
                 self.filesystem.delete_file(path)
 
 
-def sha256_of(folder: Folder, name: str) -> str:
+def sha256_of(stream: BinaryIO) -> str:
     hasher = hashlib.sha256()
-    with folder.stream(name) as file:
+    with stream as file:
         while chunk := file.read(CHUNK_BYTES):
             hasher.update(chunk)
     return hasher.hexdigest()
