@@ -15,7 +15,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from harness.data import TokenDataset
 from harness.data.delivered import Undelivered, obtain
 from tune.capacity import GangSize
-from tune.driver_files import Driver, answer, in_flight, introduce, offsets
+from tune.driver_files import CHUNK_BYTES, Driver, answer, in_flight, introduce
 from tune.driver_folder import Beat, DriverFolder
 from tune.heartbeats import LOOK_EVERY_S, SLOW_STAGE_S
 from tune.nodes import training_nodes
@@ -59,7 +59,10 @@ def dataset_here(driver: Driver, sha256: str, beat: Beat = lambda: None) -> Toke
 def _chunks_of_data(files: str, path: str, name: str) -> Iterable[Any]:
     actor = _actor(files)
     size = answer(actor.data_size.remote(path, name))
-    return in_flight(partial(actor.read_data.remote, path, name, at) for at in offsets(size))
+    return in_flight(
+        partial(actor.read_data.remote, path, name, at, CHUNK_BYTES)
+        for at in range(0, size, CHUNK_BYTES)
+    )
 
 
 def folder_here(driver: Driver, where: str, beat: Beat) -> str | DriverFolder:

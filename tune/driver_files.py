@@ -96,8 +96,8 @@ class DriverFiles:
     def data_size(self, dataset_path: str, name: str) -> int:
         return self._data(dataset_path, name).stat().st_size
 
-    def read_data(self, dataset_path: str, name: str, offset: int) -> Any:
-        chunk = _chunk(self._data(dataset_path, name), offset)
+    def read_data(self, dataset_path: str, name: str, offset: int, count: int) -> Any:
+        chunk = chunk_of(self._data(dataset_path, name), offset, count)
         self.served_bytes += chunk.size
         return chunk
 
@@ -142,8 +142,8 @@ class DriverFiles:
     def remove(self, study: str, parts: tuple[str, ...], name: str) -> None:
         self.folder(study, parts).remove(_plain(name))
 
-    def read(self, study: str, parts: tuple[str, ...], name: str, offset: int) -> Any:
-        return _chunk(self.folder(study, parts).path / _plain(name), offset)
+    def read(self, study: str, parts: tuple[str, ...], name: str, offset: int, count: int) -> Any:
+        return chunk_of(self.folder(study, parts).path / _plain(name), offset, count)
 
     def begin(self, study: str, parts: tuple[str, ...]) -> str:
         """Name of a hidden file that chunks can be written into."""
@@ -177,10 +177,11 @@ def _hidden(name: str) -> str:
     return "." + _plain(name.removeprefix("."))
 
 
-def _chunk(path: Path, offset: int) -> Any:
+def chunk_of(path: Path, offset: int, count: int) -> Any:
+    """At most `count` bytes of a file as an array, which Ray hands over without copying it."""
     import numpy as np
 
-    return np.fromfile(path, dtype=np.uint8, count=CHUNK_BYTES, offset=offset)
+    return np.fromfile(path, dtype=np.uint8, count=count, offset=offset)
 
 
 def answer(reference: Any) -> Any:
@@ -207,8 +208,3 @@ def in_flight(calls: Iterable[Callable[[], Any]]) -> Iterator[Any]:
             yield answer(asked.popleft())
     while asked:
         yield answer(asked.popleft())
-
-
-def offsets(size: int) -> range:
-    """Where the chunks of a file begin; an empty one has none."""
-    return range(0, size, CHUNK_BYTES)

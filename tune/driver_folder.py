@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from tune.driver_files import CHUNK_BYTES, answer, in_flight, offsets
+from tune.driver_files import CHUNK_BYTES, answer, chunk_of, in_flight
 
 Beat = Callable[[], None]
 
@@ -25,10 +25,20 @@ class DriverFolder:
         study: the study's folder, as the driver calls it.
         path: this folder, on the driver's host.
         beat: called with every chunk.
+        chunk_bytes: of one call.
     """
 
-    def __init__(self, actor: Any, study: str, path: Path, beat: Beat) -> None:
+    def __init__(
+        self,
+        actor: Any,
+        study: str,
+        path: Path,
+        beat: Beat = lambda: None,
+        *,
+        chunk_bytes: int = CHUNK_BYTES,
+    ) -> None:
         self.actor, self.study, self.path, self.beat = actor, study, path, beat
+        self.chunk_bytes = chunk_bytes
         self.where = str(path)
         self._place = (study, path.relative_to(study).parts)
         self._held: Path | None = None
@@ -37,7 +47,9 @@ class DriverFolder:
         return self.where
 
     def child(self, name: str) -> DriverFolder:
-        return DriverFolder(self.actor, self.study, self.path / name, self.beat)
+        return DriverFolder(
+            self.actor, self.study, self.path / name, self.beat, chunk_bytes=self.chunk_bytes
+        )
 
     def names(self) -> list[str]:
         names: list[str] = self._ask("names")
@@ -71,20 +83,21 @@ class DriverFolder:
         written.unlink()
 
     def _writes(self, temporary: str, written: Path) -> Iterator[Callable[[], Any]]:
-        import numpy as np
-
-        for offset in offsets(written.stat().st_size):
-            chunk = np.fromfile(written, dtype=np.uint8, count=CHUNK_BYTES, offset=offset)
-            yield partial(self.actor.write.remote, *self._place, temporary, offset, chunk)
+        for at in range(0, written.stat().st_size, self.chunk_bytes):
+            chunk = chunk_of(written, at, self.chunk_bytes)
+            yield partial(self.actor.write.remote, *self._place, temporary, at, chunk)
 
     def stream(self, name: str) -> BinaryIO:
-        return io.BufferedReader(_Chunks(self._chunks(name)), CHUNK_BYTES)
+        return io.BufferedReader(_Chunks(self._chunks(name)), self.chunk_bytes)
 
     def _chunks(self, name: str) -> Iterator[Any]:
         size = self.size(name)
         if size is None:
             raise FileNotFoundError(f"{self.where}/{name} is not there")
-        reads = (partial(self.actor.read.remote, *self._place, name, at) for at in offsets(size))
+        reads = (
+            partial(self.actor.read.remote, *self._place, name, at, self.chunk_bytes)
+            for at in range(0, size, self.chunk_bytes)
+        )
         for chunk in in_flight(reads):
             self.beat()
             yield chunk
