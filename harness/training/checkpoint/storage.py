@@ -18,6 +18,7 @@ from typing import Any, BinaryIO, Protocol
 from harness.errors import UserError
 
 CHUNK_BYTES = 8 * 2**20
+PROBE_FILE = "can-be-written"
 
 
 class Folder(Protocol):
@@ -75,7 +76,7 @@ def open_folder(where: str | Path | Folder) -> Folder:
 
     try:
         filesystem, path = fs.FileSystem.from_uri(str(where))
-    except ValueError as error:
+    except (ValueError, NotImplementedError) as error:
         raise UserError(
             f"checkpoints cannot be kept at {where}: {str(error).rstrip('.')}: name a path, or a "
             "URI such as s3://bucket/runs"
@@ -83,6 +84,25 @@ def open_folder(where: str | Path | Folder) -> Folder:
     if isinstance(filesystem, fs.LocalFileSystem):
         return LocalFolder(Path(path))
     return RemoteFolder(filesystem, path, where=str(where))
+
+
+def check_storage(where: str) -> None:
+    """Writes a small file there and removes it.
+
+    Raises:
+        UserError: that cannot be done, or not from here.
+    """
+    try:
+        folder = open_folder(where)
+        written = folder.temporary()
+        folder.put(PROBE_FILE, written)
+        folder.remove(PROBE_FILE)
+    except OSError as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(
+            f"checkpoints cannot be kept at {where}: {reason}: name a folder or a URI that every "
+            "node can write to"
+        ) from None
 
 
 class LocalFolder:
