@@ -16,9 +16,10 @@ from pathlib import Path
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from harness.errors import StudyStopped, UserError
+from harness.errors import StudyStopped
 from harness.study.code_version import code_sha256, code_version
 from tune.capacity import GangSize
+from tune.delivery import undelivered
 from tune.mixed_hardware import NodeHardware, hardware_here
 from tune.nodes import ask_nodes, training_nodes
 
@@ -36,12 +37,9 @@ class Findings:
     problem: str | None
 
 
-def look_around(device: str, dataset_path: Path, data_sha256: str) -> Findings:
-    """On the node itself. Reads every token once: a file may be there and be another one."""
-    return Findings(
-        hardware=hardware_here(device),
-        problem=_no_device(device) or _no_data(dataset_path, data_sha256),
-    )
+def look_around(device: str) -> Findings:
+    """On the node itself."""
+    return Findings(hardware=hardware_here(device), problem=_no_device(device))
 
 
 def _no_device(device: str) -> str | None:
@@ -52,29 +50,20 @@ def _no_device(device: str) -> str | None:
     return None
 
 
-def _no_data(path: Path, sha256: str) -> str | None:
-    from harness.data import open_dataset
-
-    try:
-        dataset = open_dataset(path)
-        dataset.verify()
-    except UserError as error:
-        return str(error)
-    if dataset.manifest.sha256 != sha256:
-        return f"{path} holds other tokens than on the driver's machine"
-    return None
-
-
 def check_nodes(
     gang: GangSize, *, device: str, dataset_path: Path, data_sha256: str
 ) -> Mapping[str, NodeHardware]:
     """The hardware of every node that can train; empty where this machine is the only one.
 
+    The data is on all of them afterwards.
+
     Raises:
         StudyStopped: naming the nodes whose trials could only fail, or would not be comparable.
     """
-    findings = ask_nodes(partial(look_around, device, dataset_path, data_sha256), gang)
-    faults = [f"{name}: {found.problem}" for name, found in findings.items() if found.problem]
+    without_data = undelivered(gang, dataset_path=dataset_path, data_sha256=data_sha256)
+    findings = ask_nodes(partial(look_around, device), gang)
+    faults = [f"{name}: {problem}" for name, problem in without_data.items()]
+    faults += [f"{name}: {found.problem}" for name, found in findings.items() if found.problem]
     hardware = {name: found.hardware for name, found in findings.items()}
     faults += _other_code(hardware)
     if not faults and len(findings) > 1:

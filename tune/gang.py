@@ -55,7 +55,7 @@ class Gang:
         self.heard = {rank: Heard(now) for rank in range(num_workers)}
         (lead,) = self._all([self.workers[0].lead.remote(trial)])
         context = {
-            "dataset_path": trial["dataset_path"],
+            "driver": trial["driver"],
             "num_workers": num_workers,
             "cpus": cpus,
             "gpus": gpus,

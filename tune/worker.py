@@ -12,6 +12,7 @@ from typing import Any
 
 import ray
 
+from tune.delivery import at_this_host, folder_here
 from tune.failures import describe
 from tune.network import open_meeting, use_interface_of
 from tune.seating import Seat
@@ -74,7 +75,8 @@ class Worker:
         self._meeting = None  # the last one closes before another opens
         self._meeting = open_meeting(trial["ports"])
         code = {"code_version": code_version(), "code_sha256": code_sha256()}
-        return {"port": self._meeting.port, **code, **_newest_checkpoint(trial)}
+        found = _newest_checkpoint(trial, self._pulse)
+        return {"port": self._meeting.port, **code, **found}
 
     def start(self, spec: Answer, context: Answer) -> None:
         """Makes the generator; nothing is trained before the first `advance`."""
@@ -85,8 +87,10 @@ class Worker:
 
         self.stop()
         self._pulse = Pulse()
-        context = {**context, "dataset_path": Path(context["dataset_path"]), "pulse": self._pulse}
-        self._training = train(TrialSpec.model_validate(spec), WorkerContext(**context))
+        context = at_this_host(spec, context, self._pulse)
+        self._training = train(
+            TrialSpec.model_validate(spec), WorkerContext(**context, pulse=self._pulse)
+        )
 
     def advance(self) -> Answer:
         """The next report, the outcome, or the failure, as plain values."""
@@ -142,7 +146,7 @@ def _device(seat: Seat, gpus: float) -> str:
     return f"cuda:{seat.devices[seat.local_rank]} {name}"
 
 
-def _newest_checkpoint(trial: Answer) -> Answer:
+def _newest_checkpoint(trial: Answer, pulse: Any) -> Answer:
     """`resume_from` and `resumed_step`; a trial that has no valid checkpoint starts at step 0."""
     checkpoints = trial["context"]["checkpoints"]
     if checkpoints is None:
@@ -153,7 +157,8 @@ def _newest_checkpoint(trial: Answer) -> Answer:
 
     spec = TrialSpec.model_validate(trial["spec"])
     device = "cuda" if trial["resources"]["gpus_per_worker"] else "cpu"
-    found = newest_valid(checkpoints, spec, code_sha256(), device_type=device)
+    folder = folder_here(trial["driver"], checkpoints, lambda: pulse.beat(pulse.doing))
+    found = newest_valid(folder, spec, code_sha256(), device_type=device)
     if found is None:
         return {"resume_from": None, "resumed_step": 0}
     return {"resume_from": found.folder, "resumed_step": found.step}

@@ -161,8 +161,9 @@ class CheckpointSettings(Record):
     )
     storage: str | None = Field(
         default=None,
-        description="folder or URI (such as s3://bucket/runs) that every node reaches, for "
-        "clusters without a shared file system; none: the trial's own folder in the runs folder",
+        min_length=1,
+        description="folder or URI (such as s3://bucket/runs) that every node reaches; none: the "
+        "trial's own folder in the runs folder, to which hosts that do not see it send them",
     )
 
     @property
@@ -179,7 +180,10 @@ class CheckpointSettings(Record):
             return {"checkpoints": None}
         where = str(own)
         if self.storage is not None:
-            where = "/".join([self.storage.rstrip("/"), own.parents[2].name, own.parent.name])
+            root = self.storage.rstrip("/")
+            if "://" not in root:  # of the driver; a worker has another working directory
+                root = str(Path(self.storage).expanduser().absolute())
+            where = "/".join([root, own.parents[2].name, own.parent.name])
         return {
             "checkpoints": where,
             "checkpoint_every_minutes": self.every_minutes,

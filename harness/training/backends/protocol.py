@@ -37,12 +37,12 @@ class WorkerContext:
         gpus: Its share of one GPU; 0: it trains on the CPU.
         master_address, master_port: Where the gang meets.
         meeting_is_open: Whether a store listens there already; else worker 0 opens one.
-        checkpoints: Folder of this trial's checkpoints, a path or the URI of a file system that
-            pyarrow knows; by default there are none on the way.
+        checkpoints: Folder of this trial's checkpoints: a path, the URI of a file system that
+            pyarrow knows, or a `checkpoint.storage.Folder`; by default there are none on the way.
         checkpoint_every_minutes, checkpoint_every_steps, checkpoints_kept: `[checkpoints]` of the
             study file.
-        resume_from: The checkpoint to continue, or a folder of them; by default the trial starts at
-            step 0.
+        resume_from: The checkpoint to continue, or a folder of them, named likewise; by default the
+            trial starts at step 0.
         save_to: Folder for a checkpoint of the last step; by default nothing is saved.
         stop_at_step: The last step, if it is not the schedule's.
         pulse: Beaten by the training, for another thread of the worker.
@@ -58,11 +58,11 @@ class WorkerContext:
     master_address: str = "127.0.0.1"
     master_port: int = 0
     meeting_is_open: bool = False
-    checkpoints: str | None = None
+    checkpoints: Any = None
     checkpoint_every_minutes: float = 10.0
     checkpoint_every_steps: int | None = None
     checkpoints_kept: int = 2
-    resume_from: str | Path | None = None
+    resume_from: Any = None
     save_to: str | Path | None = None
     stop_at_step: int | None = None
     pulse: Pulse = field(default_factory=Pulse, compare=False, repr=False)
