@@ -128,6 +128,11 @@ def test_what_the_drivers_disk_says_is_heard_where_the_worker_is(
     assert error.value.strerror, "as of a disk of its own"
 
 
+def _until_it_fails(ask: Callable[[], Any], until: float) -> None:
+    while time.monotonic() < until:
+        ask()
+
+
 def test_the_actor_that_dies_comes_back_and_ends_with_the_driver(
     study: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -166,7 +171,6 @@ def test_the_actor_that_dies_comes_back_and_ends_with_the_driver(
     last = folder()
     dismiss(driver)
     with pytest.raises(OSError, match="the driver's node does not answer"):
-        while time.monotonic() < until:
-            last.names()
+        _until_it_fails(last.names, until)
     with pytest.raises(OSError, match="it has ended"):
         folder()
