@@ -115,7 +115,7 @@ class StudyRuns:
     ) -> None:
         """Parents one after the other, as their children name them; trials side by side.
 
-        One after the other too if the store is a database: SQLite has one writer at a time.
+        One after the other too where this process writes into SQLite, which has one writer.
 
         Args:
             written: told each record when MLflow has it, from any thread.
@@ -126,7 +126,8 @@ class StudyRuns:
             self.write(record, started=started(record))
             written(record)
 
-        at_a_time = REQUESTS_AT_A_TIME if self._database is None else 1
+        in_sqlite = self._database is not None and self._database.db_type == "sqlite"
+        at_a_time = 1 if in_sqlite else REQUESTS_AT_A_TIME
         for of_trials, some in groupby(records, lambda record: record.key is not None):
             threads = at_a_time if of_trials else 1
             for_each(some, write, threads=threads, stop=stop or threading.Event())
@@ -182,9 +183,17 @@ class StudyRuns:
         return {key: value[:MAX_TAG_LENGTH] for key, value in tags.items()}
 
     def _insert(self, database: SqlAlchemyStore, run: StoredRun, record: RunRecord) -> None:
-        """All values of a run that is new."""
+        """All values of a run that is new, and its end."""
         metrics = _metrics(record.groups, run.start_time)
-        insert_values(database, run.run_id, metrics, _params(record))
+        insert_values(
+            database,
+            run.run_id,
+            metrics=metrics,
+            params=_params(record),
+            status=record.status,
+            end_time=_end_time(run, record),
+        )
+        run.status = record.status
         self._holds(run, record, record.groups)
         self._count(points=len(metrics))
 
@@ -230,9 +239,7 @@ class StudyRuns:
         if record.status == "RUNNING":
             self.client.update_run(run.run_id, status=record.status)
         else:
-            ended = None
-            if record.duration_s is not None:
-                ended = run.start_time + round(1000 * record.duration_s)
+            ended = _end_time(run, record)
             self.client.set_terminated(run.run_id, status=record.status, end_time=ended)
         run.status = record.status
 
@@ -247,6 +254,14 @@ class StudyRuns:
         for path in files:
             self.client.log_artifact(run.run_id, str(path))
         self.client.set_tag(run.run_id, ARTIFACTS, digest.hexdigest())
+
+
+def _end_time(run: StoredRun, record: RunRecord) -> int | None:
+    if record.status == "RUNNING":
+        return None
+    if record.duration_s is None:
+        return round(1000 * time.time())
+    return run.start_time + round(1000 * record.duration_s)
 
 
 def _params(record: RunRecord) -> dict[str, str]:
