@@ -48,9 +48,7 @@ def check_address(tracking_uri: str) -> None:
             raise UserError(f"{got} names no server: write http://HOST:PORT")
     elif scheme.partition("+")[0] in DATABASES:
         _check_database(tracking_uri, got)
-    elif scheme not in DATABRICKS and not entry_points(
-        group="mlflow.tracking_store", name=scheme
-    ):
+    elif scheme not in DATABRICKS and not entry_points(group="mlflow.tracking_store", name=scheme):
         raise UserError(
             f"{got} is none that MLflow can write: use a server (http://HOST:PORT, https://HOST) "
             "or a database (postgresql://USER@HOST/NAME, sqlite:////FOLDER/mlflow.db)"

@@ -86,10 +86,13 @@ EOF
 done
 
 say "a study, on two workers ($SECONDS s)"
-compose run --rm --no-deps study studies/quickstart.toml --set training.steps=20 \
+compose --profile study run --rm -T --no-deps study studies/quickstart.toml --set training.steps=20 \
   --set training.evaluation_every=10 --set 'seeds.confirmation=[0,1]'
 
-query() { podman exec "$postgres" psql --username=mlflow --no-align --tuples-only --command "$1"; }
+query() {
+  PGPASSWORD="$POSTGRES_PASSWORD" podman exec --env PGPASSWORD "$postgres" \
+    psql --username=mlflow --no-align --tuples-only --command "$1"
+}
 runs="$(query "SELECT count(*) FROM runs WHERE lifecycle_stage = 'active'")"
 twice="$(query "SELECT count(*) FROM (SELECT 1 FROM metrics GROUP BY run_uuid, key, step HAVING count(*) > 1) t")"
 say "PostgreSQL holds $runs runs, $twice points twice ($SECONDS s)"

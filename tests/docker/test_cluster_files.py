@@ -236,7 +236,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         port = probe.getsockname()[1]
     database = f"sqlite:///{folder}/mlflow.db"
     users = (ROOT / "docker/basic_auth.ini").read_text()
-    (folder / "users.ini").write_text(users.replace("postgresql://mlflow@postgres/mlflow", database))
+    (folder / "users.ini").write_text(
+        users.replace("postgresql://mlflow@postgres/mlflow", database)
+    )
     words = [
         word.replace("0.0.0.0", "127.0.0.1")
         .replace("5000", str(port))
