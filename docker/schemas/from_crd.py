@@ -2,8 +2,8 @@
 
     python docker/schemas/from_crd.py ray.io_rayjobs.yaml v1 > docker/schemas/rayjob.json
 
-Keys that the definition does not name are errors, as they are for `kubectl apply --validate=strict`.
-Parts that occur more than once, such as the templates of pods, are written once.
+Keys that the definition does not name are errors, as for `kubectl apply --validate=strict`. Parts
+that occur more than once, such as the templates of pods, are written once.
 """
 
 from __future__ import annotations
