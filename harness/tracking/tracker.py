@@ -253,18 +253,17 @@ REASONS = {
     "Connection refused": "nothing answers there (connection refused)",
     "timed out": "no answer in time",
     "Failed to resolve": "there is no host of this name",
+    "error code 401": "it asks for a user and a password, and does not know these: set "
+    "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD",
+    "Invalid Host header": "it refuses this name of itself: add it to the server's --allowed-hosts",
+    "error code 403": "this user may not write there (403): ask who looks after the server",
 }
 """What MLflow buries in a line of several hundred characters, and in plain words."""
 LONGEST_REASON = 200
-DRIVERS = {"psycopg": "'psycopg[binary]'", "psycopg2": "psycopg2-binary", "MySQLdb": "mysqlclient"}
-"""Packages that are called otherwise than their module."""
 
 
 def _reason(error: Exception) -> str:
     text = str(error).strip()
-    if isinstance(error, ModuleNotFoundError):
-        module = str(error.name)
-        return f"its driver is not installed here: pip install {DRIVERS.get(module, module)}"
     for sign, words in REASONS.items():
         if sign in text:
             return words
