@@ -116,6 +116,18 @@ def test_workers_that_save_at_once_do_not_disturb_each_other(
     assert {path.name: path.read_bytes() for path in there.iterdir()} == contents
 
 
+def test_a_file_that_could_not_be_finished_leaves_nothing(
+    folder: DriverFolder, study: Path
+) -> None:
+    child, there = folder.child("step-00000006"), study.joinpath(*PLACE, "step-00000006")
+    with pytest.raises(ValueError, match="is no name of a file"):
+        put(child, "..", b"content")
+    until = time.monotonic() + 60
+    while list(there.iterdir()) and time.monotonic() < until:
+        time.sleep(0.02)  # the actor hears of it, and nobody waits for that
+    assert list(there.iterdir()) == []
+
+
 def test_what_the_drivers_disk_says_is_heard_where_the_worker_is(
     folder: DriverFolder, study: Path, tmp_path: Path
 ) -> None:
@@ -166,6 +178,11 @@ def test_the_actor_that_dies_comes_back_and_ends_with_the_driver(
             break
     (study / "owner.json").write_text("this process")
     assert folder_here(elsewhere, where, lambda: None) == where, "it sees the driver's disk"
+    other = study / "of-another-driver"
+    other.mkdir()
+    (other / "owner.json").write_text("another process")
+    found = folder_here({**elsewhere, "study": str(other)}, str(other / "x"), lambda: None)
+    assert isinstance(found, DriverFolder), "a folder of the same name is not the same folder"
     (study / "owner.json").unlink()
 
     last = folder()
