@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -170,7 +172,10 @@ def test_the_actor_that_dies_comes_back_and_ends_with_the_driver(
     assert folder_here(elsewhere, "/mnt/all/study/0123", lambda: None) == "/mnt/all/study/0123"
     assert folder_here(elsewhere, "s3://bucket/x", lambda: None) == "s3://bucket/x"
 
-    ray.kill(ray.get_actor(driver["files"]), no_restart=False)
+    actor = ray.get_actor(driver["files"])
+    process = psutil.Process(ray.get(actor.__ray_call__.remote(lambda _: os.getpid())))
+    process.kill()
+    psutil.wait_procs([process], timeout=60)
     until = time.monotonic() + 60
     while time.monotonic() < until:
         with contextlib.suppress(OSError):
