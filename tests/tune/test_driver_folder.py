@@ -101,6 +101,8 @@ def test_no_name_leads_out_of_the_checkpoints_of_a_trial(
     (study / "plan.json").write_text("{}")
     with pytest.raises(ValueError, match="is no"):
         ask(DriverFiles(str(study / "data"), str(study)))
+    with pytest.raises(ValueError, match="is no folder of checkpoints"):
+        DriverFiles(str(study / "data"), "").names(PLACE)
     assert (study / "plan.json").read_text() == "{}"
 
 
