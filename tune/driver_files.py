@@ -122,7 +122,7 @@ class DriverFiles:
         from harness.training.checkpoint.storage import LocalFolder
 
         place = len(parts) in (3, 4) and (parts[0], parts[2]) == ("trials", "checkpoints")
-        if not place or not all(map(PLAIN_NAME.fullmatch, parts)):
+        if not self.study.name or not place or not all(map(PLAIN_NAME.fullmatch, parts)):
             raise ValueError(f"{'/'.join(parts)!r} is no folder of checkpoints")
         return LocalFolder(self.study.joinpath(*parts))
 

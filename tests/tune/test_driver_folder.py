@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -99,6 +101,8 @@ def test_no_name_leads_out_of_the_checkpoints_of_a_trial(
     (study / "plan.json").write_text("{}")
     with pytest.raises(ValueError, match="is no"):
         ask(DriverFiles(str(study / "data"), str(study)))
+    with pytest.raises(ValueError, match="is no folder of checkpoints"):
+        DriverFiles(str(study / "data"), "").names(PLACE)
     assert (study / "plan.json").read_text() == "{}"
 
 
@@ -114,6 +118,18 @@ def test_workers_that_save_at_once_do_not_disturb_each_other(
         thread.join()
     there = study.joinpath(*PLACE, "step-00000004")
     assert {path.name: path.read_bytes() for path in there.iterdir()} == contents
+
+
+def test_a_file_that_could_not_be_finished_leaves_nothing(
+    folder: DriverFolder, study: Path
+) -> None:
+    child, there = folder.child("step-00000006"), study.joinpath(*PLACE, "step-00000006")
+    with pytest.raises(ValueError, match="is no name of a file"):
+        put(child, "..", b"content")
+    until = time.monotonic() + 60
+    while list(there.iterdir()) and time.monotonic() < until:
+        time.sleep(0.02)  # the actor hears of it, and nobody waits for that
+    assert list(there.iterdir()) == []
 
 
 def test_what_the_drivers_disk_says_is_heard_where_the_worker_is(
@@ -158,7 +174,10 @@ def test_the_actor_that_dies_comes_back_and_ends_with_the_driver(
     assert folder_here(elsewhere, "/mnt/all/study/0123", lambda: None) == "/mnt/all/study/0123"
     assert folder_here(elsewhere, "s3://bucket/x", lambda: None) == "s3://bucket/x"
 
-    ray.kill(ray.get_actor(driver["files"]), no_restart=False)
+    actor = ray.get_actor(driver["files"])
+    process = psutil.Process(ray.get(actor.__ray_call__.remote(lambda _: os.getpid())))
+    process.kill()
+    psutil.wait_procs([process], timeout=60)
     until = time.monotonic() + 60
     while time.monotonic() < until:
         with contextlib.suppress(OSError):
@@ -166,6 +185,11 @@ def test_the_actor_that_dies_comes_back_and_ends_with_the_driver(
             break
     (study / "owner.json").write_text("this process")
     assert folder_here(elsewhere, where, lambda: None) == where, "it sees the driver's disk"
+    other = study / "of-another-driver"
+    other.mkdir()
+    (other / "owner.json").write_text("another process")
+    found = folder_here({**elsewhere, "study": str(other)}, str(other / "x"), lambda: None)
+    assert isinstance(found, DriverFolder), "a folder of the same name is not the same folder"
     (study / "owner.json").unlink()
 
     last = folder()

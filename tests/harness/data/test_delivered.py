@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -265,6 +266,20 @@ def test_a_full_disk_is_a_failure_of_the_machine_that_names_host_and_folder(
         assert part in str(error.value)
     assert isinstance(error.value, OSError), "an attempt that the machine ended, no outcome"
     assert not any(path.is_dir() for path in (small_disk / "data").iterdir())
+
+
+def test_what_a_killed_fetch_left_makes_room_before_the_next_one_needs_it(
+    drivers: tuple[Path, str], small_disk: Path
+) -> None:
+    folder, sha256 = drivers
+    final = delivered_folder(sha256, small_disk)
+    leftover = final.with_name(f".{final.name}-0123abcd")
+    leftover.mkdir(parents=True)
+    with suppress(OSError), (leftover / "train.bin").open("wb", buffering=0) as file:
+        while file.write(bytes(4096)):
+            pass
+    assert contents(obtain(sha256, chunks=Source(folder), cache_dir=small_disk).path)
+    assert not leftover.exists()
 
 
 def test_a_relative_cache_is_an_absolute_path(
