@@ -10,8 +10,8 @@ cd "$(dirname "$0")/../.."
 
 for tool in podman podman-compose; do
   if ! command -v "$tool" > /dev/null; then
-    echo "$tool is not installed, so no container was built or run: install podman (apt-get install" \
-      "podman netavark) and podman-compose (pip install podman-compose), then run this again" >&2
+    echo "$tool is not installed, so no container was built or run: apt-get install podman netavark" \
+      "aardvark-dns catatonit iptables for podman, make install for podman-compose; then again" >&2
     exit 2
   fi
 done
