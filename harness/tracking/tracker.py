@@ -253,10 +253,13 @@ REASONS = {
     "Connection refused": "nothing answers there (connection refused)",
     "timed out": "no answer in time",
     "Failed to resolve": "there is no host of this name",
-    "error code 401": "it asks for a user and a password, and does not know these: set "
-    "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD",
-    "Invalid Host header": "it refuses this name of itself: add it to the server's --allowed-hosts",
-    "error code 403": "this user may not write there (403): ask who looks after the server",
+    "Invalid Host header": "the server refuses this name of its host (403): start `mlflow server` "
+    "with --allowed-hosts and this name, as it stands in the address",
+    "error code 401": "it asks for a user and a password (401): set MLFLOW_TRACKING_USERNAME and "
+    "MLFLOW_TRACKING_PASSWORD, and look for mistakes in them",
+    "error code 403": "this user may not write there (403): ask who runs the server for the "
+    "permission to edit the experiment",
+    "database is locked": "another program holds the database: try again when it is done",
 }
 """What MLflow buries in a line of several hundred characters, and in plain words."""
 LONGEST_REASON = 200

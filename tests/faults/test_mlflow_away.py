@@ -5,10 +5,14 @@ Real servers over real stores; the study's folder grows as a driver would write 
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +25,7 @@ from harness.analysis.study_results import load_results
 from harness.runs.folder import StudyFolder
 from harness.tracking.live import LiveWriter
 from harness.tracking.run_records import records
-from harness.tracking.tracker import Tracker
+from harness.tracking.tracker import Tracker, TrackingUnavailable
 
 pytestmark = pytest.mark.faults
 Write = Callable[..., StudyFolder]
@@ -195,6 +199,43 @@ def test_a_server_that_was_away_for_the_whole_study_gets_it_all_later(
     again = Tracker(growing.folder, server.uri).sync()
     assert (again.runs, again.points) == (0, 0)
     in_agreement(server, growing.folder)
+
+
+MANY: dict[str, Any] = {"seeds": tuple(range(20)), "steps": 300, "every": 10}
+
+
+def test_a_server_dies_in_the_middle_of_a_first_sync(
+    made_up_study: Write, server: MlflowServer
+) -> None:
+    folder = made_up_study(**MANY)
+    server.start()
+    with ThreadPoolExecutor(1) as pool:
+        syncing = pool.submit(Tracker(folder, server.uri).sync)
+        points_grow(server)
+        server.kill()
+        with pytest.raises(TrackingUnavailable, match="nothing answers there"):
+            syncing.result(timeout=60)
+    server.start()
+    Tracker(folder, server.uri).sync(at_most_s=600)
+    in_agreement(server, folder)
+
+
+def test_ctrl_c_in_the_middle_of_a_sync_leaves_it_to_the_next_one(
+    made_up_study: Write, server: MlflowServer
+) -> None:
+    folder = made_up_study(**MANY)
+    server.start()
+    words = ["sync", folder.path.name, "--runs-dir", str(folder.path.parent)]
+    command = [sys.executable, "-m", "harness", *words, "--tracking-uri", server.uri]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    points_grow(server, at_most_s=120)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    assert "Traceback" not in errors
+    assert len(server.query("SELECT run_uuid FROM runs")) < 1 + 2 + 40, "it was in the middle"
+    Tracker(folder, server.uri).sync(at_most_s=600)
+    in_agreement(server, folder)
 
 
 def test_every_follower_may_die(made_up_study: Write, server: MlflowServer, follow: Follow) -> None:

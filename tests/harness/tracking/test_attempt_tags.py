@@ -53,6 +53,22 @@ def test_each_attempt_says_why_and_where_it_ended() -> None:
     }
 
 
+def test_equal_devices_are_one_group_whichever_of_them_it_was() -> None:
+    def on(*devices: str) -> AttemptBegan:
+        event = began(1, *("host",) * len(devices))
+        places = [
+            place.model_copy(update={"device": device})
+            for place, device in zip(event.places, devices, strict=True)
+        ]
+        return event.model_copy(update={"places": tuple(places)})
+
+    low, high = on("cuda:0 NVIDIA H100", "cuda:1 NVIDIA H100"), on(*["cuda:7 NVIDIA H100"] * 2)
+    assert attempt_tags([low])["hardware"] == "2 workers on NVIDIA H100"
+    assert attempt_tags([high])["hardware"] == attempt_tags([low])["hardware"]
+    mixed = attempt_tags([on("cuda:0 NVIDIA H200", "cuda:0 NVIDIA H100")])["hardware"]
+    assert mixed == "2 workers on NVIDIA H100 and NVIDIA H200"
+
+
 def test_an_older_trial_has_no_attempts() -> None:
     assert attempt_tags([]) == {}
 

@@ -46,6 +46,48 @@ def test_a_trial_runs_until_it_has_an_outcome(growing: Growing, stored: Any) -> 
     assert stored.tags("muon seed 1")["diverged"] == "20"
 
 
+def test_what_the_driver_leaves_open_is_killed_and_runs_again_when_the_study_goes_on(
+    growing: Growing, stored: Any
+) -> None:
+    def at(name: str) -> tuple[str, str]:
+        return dict(stored.query(STATUS))[name], stored.tags(name).get("outcome", "")
+
+    with Following(growing.folder) as following:
+        while growing.report("adamw seed 0"):
+            pass
+        while growing.report("adamw seed 1"):
+            pass
+        growing.report("muon seed 0", count=2)
+        following.poll()
+        assert at("muon seed 0") == ("RUNNING", "running")
+        following.finish()
+    assert at("muon seed 0") == ("KILLED", "interrupted")
+    assert at("adamw seed 0") == ("FINISHED", "completed")
+    assert at("muon (summary)") == at("made-up (study)") == ("KILLED", "")
+    assert at("adamw (summary)") == ("FINISHED", "")
+    last = growing.trial("muon seed 0").reports()[-1]
+    ended = "SELECT end_time - start_time FROM runs WHERE name = 'muon seed 0'"
+    past_training_s = stored.query(ended)[0][0] / 1000 - last.train_time_s
+    assert 0 <= past_training_s < 10, "it ended with its last report, not when this was written"
+
+    with Following(growing.folder) as following:
+        following.poll()
+        assert at("muon seed 0") == ("RUNNING", "running")
+        assert at("muon (summary)") == at("made-up (study)") == ("RUNNING", "")
+        growing.report("muon seed 0")
+        following.poll()
+    # Here the follower died with its driver: nobody said that it is over.
+    assert at("muon seed 0") == ("RUNNING", "running")
+    Tracker(growing.folder).sync()
+    assert at("muon seed 0") == ("KILLED", "interrupted")
+    assert at("muon (summary)")[0] == at("made-up (study)")[0] == "KILLED"
+    growing.to_the_end()
+    Tracker(growing.folder).sync()
+    assert {status for _, status in stored.query(STATUS)} == {"FINISHED"}
+    found, expected = stored.points(), stored.expected(growing.folder)
+    assert stored.of_trials(found) == stored.of_trials(expected)
+
+
 def test_the_end_of_the_run_only_adds_what_was_analysed(growing: Growing, stored: Any) -> None:
     with Following(growing.folder) as following:
         following.poll()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -230,6 +232,27 @@ def test_a_summary_whose_numbers_changed_replaces_the_old_one(
     parent = stored.tags("muon seed 0")["mlflow.parentRunId"]
     alive = "SELECT name FROM runs WHERE lifecycle_stage = 'active' AND run_uuid = "
     assert stored.query(f"{alive}'{parent}'") == [("muon (summary)",)]
+
+
+def test_what_a_killed_process_left_beside_the_store_goes_after_an_hour(
+    tmp_path: Path, empty_store: Path
+) -> None:
+    path = tmp_path / "mlflow.db"
+    shutil.copy(empty_store, path)
+    for name, file in (
+        ("orphan", "mlflow.db"),
+        ("at-work", "mlflow.db-journal"),
+        ("of-somebody", "note"),
+    ):
+        (tmp_path / f".mlflow-{name}").mkdir()
+        (tmp_path / f".mlflow-{name}" / file).write_text("")
+        if name != "at-work":
+            long_ago = time.time() - 2 * store.ORPHANED_AFTER_S
+            os.utime(tmp_path / f".mlflow-{name}", (long_ago, long_ago))
+    (tmp_path / ".mlflow.lock").touch()
+    store.open_client(f"sqlite:///{path}")
+    left = {entry.name for entry in tmp_path.glob(".mlflow*")}
+    assert left == {".mlflow-at-work", ".mlflow-of-somebody", ".mlflow.lock"}
 
 
 def test_a_process_killed_while_it_makes_the_store_leaves_none(tmp_path: Path) -> None:

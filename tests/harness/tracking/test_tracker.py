@@ -7,6 +7,7 @@ import os
 import shutil
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +90,20 @@ def test_the_summary_holds_what_the_ui_cannot_compute(made_up_study: Write, stor
     found = stored.tags("muon (summary)")
     assert found["verdict"] == comparison.verdict
     assert found["mlflow.note.content"] == comparison.sentence
+
+
+def test_a_verdict_that_does_not_keep_alpha_says_so(made_up_study: Write, stored: Any) -> None:
+    folder = made_up_study(**SMALL)
+    results = analyse_study(folder)
+    assert results.analysis is not None
+    late = replace(
+        results.analysis,
+        comparisons=tuple(replace(c, exploratory=True) for c in results.analysis.comparisons),
+    )
+    Tracker(folder).sync(replace(results, analysis=late))
+    verdict = results.analysis.comparisons[0].verdict
+    assert stored.tags("muon (summary)")["verdict"] == f"{verdict}, exploratory"
+    assert stored.tags("adamw (summary)")["verdict"] == "baseline"
 
 
 def test_runs_are_nested_and_tagged(made_up_study: Write, stored: Any) -> None:
@@ -191,6 +206,32 @@ def test_a_server_that_is_down_is_one_clear_error(made_up_study: Write) -> None:
         tracker.sync()
     assert str(second.value) == str(first.value)
     assert second.value.__cause__ is None, "the server was not asked again"
+
+
+ANSWER = "API request to endpoint /api/2.0/mlflow/experiments/get-by-name failed with error code "
+
+
+@pytest.mark.parametrize(
+    ("answer", "what_to_do"),
+    [
+        (
+            "403 != 200. Response body: 'Invalid Host header - possible DNS rebinding attack "
+            "detected'",
+            "--allowed-hosts",
+        ),
+        ("403 != 200. Response body: 'Permission denied'", "permission to edit"),
+        ("401 != 200. Response body: 'You are not authenticated.'", "MLFLOW_TRACKING_USERNAME"),
+    ],
+)
+def test_a_server_that_refuses_is_one_line_that_says_what_to_do(
+    tmp_path: Path, answer: str, what_to_do: str
+) -> None:
+    tracker = Tracker(StudyFolder(tmp_path), "http://ann:sesame@mlflow:5000")
+    words = tracker.failure(OSError(ANSWER + answer))
+    assert words.startswith("http://***@mlflow:5000: ")
+    assert what_to_do in words
+    assert "\n" not in words
+    assert "API request" not in words
 
 
 def test_a_store_that_cannot_be_written_is_unavailable(
