@@ -98,7 +98,7 @@ class Tracker:
             return _within(at_most_s, lambda: self._sync(study))
         except UserError:
             raise
-        except _failures() as error:
+        except failures() as error:
             self._client = None
             self._quiet_until = time.monotonic() + QUIET_S
             self._last_failure = self.failure(error)
@@ -108,7 +108,7 @@ class Tracker:
         """Where and why, in one line and without a password."""
         if isinstance(error, UserError):
             return str(error)  # a file of the study, and not MLflow
-        return without_password(f"{self.tracking_uri}: {_reason(error)}", self.given_uri)
+        return without_password(f"{self.tracking_uri}: {reason(error)}", self.given_uri)
 
     def _sync(self, study: StudyResults) -> Sent:
         with writing_alone(self.folder, OTHER_WRITER_S):
@@ -235,7 +235,8 @@ def _artifacts(folder: StudyFolder) -> list[Path]:
     return [path for path in files if path.is_file() and not path.name.startswith(".")]
 
 
-def _failures() -> tuple[type[Exception], ...]:
+def failures() -> tuple[type[Exception], ...]:
+    """What MLflow raises where it cannot be reached or written."""
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
 
@@ -244,9 +245,19 @@ def _failures() -> tuple[type[Exception], ...]:
 
 
 REASONS = {
+    "readonly database": "its database can only be read: the file, its folder or its disk is "
+    "read-only for whoever writes it",
+    "read-only transaction": "its database can only be read (a standby, or a user without rights)",
+    "out-of-date database schema": "its database is of another version of MLflow: `mlflow db "
+    "upgrade` brings it up to date (make a copy before)",
+    "error code 404": "no MLflow server answers at this path: is the address complete?",
     "Connection refused": "nothing answers there (connection refused)",
     "timed out": "no answer in time",
     "Failed to resolve": "there is no host of this name",
+    "error code 401": "it asks for a user and a password, and does not know these: set "
+    "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD",
+    "Invalid Host header": "it refuses this name of itself: add it to the server's --allowed-hosts",
+    "error code 403": "this user may not write there (403): ask who looks after the server",
 }
 """What MLflow buries in a line of several hundred characters, and in plain words."""
 LONGEST_REASON = 200
@@ -254,7 +265,8 @@ DRIVERS = {"psycopg": "'psycopg[binary]'", "psycopg2": "psycopg2-binary", "MySQL
 """Packages that are called otherwise than their module."""
 
 
-def _reason(error: Exception) -> str:
+def reason(error: Exception) -> str:
+    """Why, in one line of plain words."""
     text = str(error).strip()
     if isinstance(error, ModuleNotFoundError):
         module = str(error.name)
