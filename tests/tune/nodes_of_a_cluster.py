@@ -21,7 +21,7 @@ from ray.cluster_utils import Cluster
 from harness.errors import StudyStopped
 from tune.canary import check_nodes
 from tune.mixed_hardware import hardware_here
-from tune.nodes import ask_nodes
+from tune.nodes import ask_nodes, training_nodes
 
 
 @dataclass(frozen=True)
@@ -36,15 +36,14 @@ def introduce(device: str) -> tuple[str | None, str]:
 
 
 def ask(cluster: Cluster) -> dict[str, object]:
-    question = partial(introduce, "cpu")
-    alone = ask_nodes(question, Size())
+    alone = introductions(Size())
     alone_checked = check(SHA256)
     cluster.add_node(num_cpus=2, env_vars={"ROLE_OF_THE_NODE": "large"})
     answers = {
         "alone": alone,
         "alone checked": alone_checked,
-        "both": ask_nodes(question, Size()),
-        "large": ask_nodes(question, Size(cpus_per_worker=2)),
+        "both": introductions(Size()),
+        "large": introductions(Size(cpus_per_worker=2)),
         "checked": check(SHA256),
         "other data": check("f" * 64),
     }
@@ -52,13 +51,17 @@ def ask(cluster: Cluster) -> dict[str, object]:
     return {**answers, "cut off": check(SHA256)}
 
 
+def introductions(size: Size) -> dict[str, tuple[str | None, str]]:
+    return ask_nodes(partial(introduce, "cpu"), training_nodes(size)).given
+
+
 def check(sha256: str) -> object:
     """Addresses of the nodes that passed, or why training was refused."""
     try:
-        nodes = check_nodes(Size(), device="cpu", dataset_path=DATA, data_sha256=sha256)
+        checked = check_nodes(Size(), device="cpu", dataset_path=DATA, data_sha256=sha256)
     except StudyStopped as stopped:
         return str(stopped)
-    return sorted(nodes)
+    return sorted(checked.hardware)
 
 
 DATA, SHA256 = Path(sys.argv[1]), sys.argv[2]
