@@ -10,13 +10,14 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from harness.errors import StudyStopped, UserError
-from tune.capacity import GangSize
+from harness.errors import StudyStopped
+from harness.study.settings import ResourcesConfig
+from tune.delivery import undelivered
 from tune.findings import Finding, failure, folded
 from tune.meeting import Scouts, network_finding
 from tune.mixed_hardware import NodeHardware
 from tune.node_checks import problems, unanswered
-from tune.node_report import NodeReport, report_here
+from tune.node_report import CACHE, NodeReport, report_here
 from tune.nodes import A_LITTLE_GPU, ask_nodes, ray_files_here, training_nodes
 
 MOST_FAULTS = 6
@@ -30,10 +31,9 @@ class Checked:
     warnings: tuple[str, ...]
 
 
-def look_around(device: str, dataset_path: Path, data_sha256: str) -> tuple[NodeReport, str | None]:
+def look_around(device: str) -> tuple[NodeReport, str | None]:
     """On the node itself: what it says, and why no trial could run there; None: nothing."""
-    report = report_here(device, ray_files=ray_files_here())
-    return report, _no_device(device) or _no_data(dataset_path, data_sha256)
+    return report_here(device, ray_files=ray_files_here()), _no_device(device)
 
 
 def _no_device(device: str) -> str | None:
@@ -44,22 +44,12 @@ def _no_device(device: str) -> str | None:
     return None
 
 
-def _no_data(path: Path, sha256: str) -> str | None:
-    """Reads every token once: a file may be there and be another one."""
-    from harness.data import open_dataset
-
-    try:
-        dataset = open_dataset(path)
-        dataset.verify()
-    except UserError as error:
-        return str(error)
-    if dataset.manifest.sha256 != sha256:
-        return f"{path} holds other tokens than on the driver's machine"
-    return None
-
-
-def check_nodes(gang: GangSize, *, device: str, dataset_path: Path, data_sha256: str) -> Checked:
+def check_nodes(
+    gang: ResourcesConfig, *, device: str, dataset_path: Path, data_sha256: str
+) -> Checked:
     """Asks every node that can train; empty where this machine is the only one.
+
+    The data is on all of them afterwards.
 
     Raises:
         StudyStopped: naming the nodes whose trials could only fail, or would not be comparable.
@@ -67,21 +57,20 @@ def check_nodes(gang: GangSize, *, device: str, dataset_path: Path, data_sha256:
     nodes = training_nodes(gang)
     if not nodes:
         return Checked(hardware={}, warnings=())
-    answers = ask_nodes(
-        partial(look_around, device, dataset_path, data_sha256),
-        nodes,
-        gpus=A_LITTLE_GPU if gang.gpus_per_worker else 0.0,
-    )
+    without_data = undelivered(gang, dataset_path=dataset_path, data_sha256=data_sha256)
+    findings = [failure(CACHE, problem, where=name) for name, problem in without_data.items()]
+    little_gpu = A_LITTLE_GPU if gang.gpus_per_worker else 0.0
+    answers = ask_nodes(partial(look_around, device), nodes, gpus=little_gpu)
     driver = report_here("cpu")
-    findings: list[Finding] = []
     for name, (report, problem) in answers.given.items():
         if problem:
-            findings.append(failure("trials", problem, "", where=name))
-        findings += problems(name, report, driver)
+            findings.append(failure("devices", problem, where=name))
+        # The cache has just been tried with the data itself.
+        findings += [each for each in problems(name, report, driver) if each.check != CACHE]
     findings += unanswered(answers.failed, answers.missing)
     if len(answers.given) > 1 and not _of_level("failure", findings):
         with Scouts(nodes) as scouts:
-            findings.append(network_finding(scouts, list(nodes)))
+            findings.append(network_finding(scouts, list(nodes), gang.ports))
     if faults := _of_level("failure", findings):
         more = f"; and {len(faults) - MOST_FAULTS} more" if len(faults) > MOST_FAULTS else ""
         raise StudyStopped(

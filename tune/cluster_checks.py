@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from harness.study.settings import ResourcesConfig
 from tune.findings import Finding, ok
 from tune.meeting import Scouts, network_finding
 from tune.node_checks import clock, comforts, problems, unanswered
@@ -54,4 +55,4 @@ def _between(
             yield ok("network", "one node trains: its workers meet on its loopback")
             return
         say(f"an all-reduce over {len(training)} nodes")
-        yield network_finding(scouts, training)
+        yield network_finding(scouts, training, ResourcesConfig().ports)

@@ -53,7 +53,7 @@ def warning(check: str, found: str, advice: str, **more: Any) -> Finding:
     return Finding(check=check, level="warning", found=found, advice=advice, **more)
 
 
-def failure(check: str, found: str, advice: str, **more: Any) -> Finding:
+def failure(check: str, found: str, advice: str = "", **more: Any) -> Finding:
     return Finding(check=check, level="failure", found=found, advice=advice, **more)
 
 

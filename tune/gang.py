@@ -10,6 +10,8 @@ import ray
 from tune.diagnosis import Failure, diagnose, failure, log_tails
 from tune.failures import describe
 from tune.heartbeats import LOOK_EVERY_S, SLOW_STAGE_S, Heard, find_stall
+from tune.network import meeting_address
+from tune.seating import Seat, order_by_host, seats
 from tune.worker import Answer, RemoteWorker
 
 
@@ -24,12 +26,13 @@ class GangFailure(RuntimeError):
 class Gang:
     """`num_workers` actors, each in a bundle of the placement group of the calling trial."""
 
-    def __init__(self, *, num_workers: int, cpus: int, gpus: int) -> None:
+    def __init__(self, *, num_workers: int, cpus: int, gpus: float) -> None:
         self.shape = (num_workers, cpus, gpus)
         self.workers = [
             RemoteWorker.options(num_cpus=cpus, num_gpus=gpus).remote() for _ in range(num_workers)
         ]
-        self.places: list[Answer] = []
+        self.places: list[Answer] = []  # by rank, once they are known
+        self.seats: list[Seat] = []
         self.heard: dict[int, Heard] = {}
         self._asked: dict[int, Any] = {}
         self._ahead: list[Any] | None = None
@@ -46,29 +49,44 @@ class Gang:
         num_workers, cpus, gpus = self.shape
         self._ahead, self._asked, self.heard = None, {}, {}
         self.timeout_s: float = trial["heartbeat_timeout_s"]
-        if not self.places:
-            self.places = self._all([worker.place.remote(gpus) for worker in self.workers])
+        if not self.seats:
+            self._sit_down()
         now = time.monotonic()
         self.heard = {rank: Heard(now) for rank in range(num_workers)}
         (lead,) = self._all([self.workers[0].lead.remote(trial)])
         context = {
-            "dataset_path": trial["dataset_path"],
+            "driver": trial["driver"],
             "num_workers": num_workers,
             "cpus": cpus,
             "gpus": gpus,
-            "master_address": self.places[0]["address"],
+            "master_address": meeting_address(self.places),
             "master_port": lead.pop("port"),
+            "meeting_is_open": True,
             "resume_from": lead.pop("resume_from"),
             **trial["context"],
         }
         self._all(
             [
-                worker.start.remote(trial["spec"], {**context, "rank": rank})
-                for rank, worker in enumerate(self.workers)
+                worker.start.remote(trial["spec"], {**context, "rank": rank, **_local(seat)})
+                for rank, (worker, seat) in enumerate(zip(self.workers, self.seats, strict=True))
             ]
         )
         self._ahead = self._step()
         return {**lead, "places": [{**p, "rank": r} for r, p in enumerate(self.places)]}
+
+    def _sit_down(self) -> None:
+        """Asks the workers where Ray has put them; ranks, interfaces and devices follow from it."""
+        places = self._all([worker.place.remote() for worker in self.workers])
+        order = order_by_host(places)
+        self.workers = [self.workers[index] for index in order]
+        self.places = [{**places[index], "device": "?"} for index in order]
+        self.seats = seats(self.places)
+        gpus = self.shape[2]
+        devices = self._all(
+            [w.settle.remote(seat, gpus) for w, seat in zip(self.workers, self.seats, strict=True)]
+        )
+        for place, device in zip(self.places, devices, strict=True):
+            place["device"] = device
 
     def _step(self) -> list[Any]:
         return [worker.advance.remote() for worker in self.workers]
@@ -153,3 +171,7 @@ class Gang:
             found = diagnose(heard, workers=workers, places=places)
             tails = log_tails(workers, places)
         return GangFailure(found, step=self.step, log_tails=tails)
+
+
+def _local(seat: Seat) -> Answer:
+    return {"local_rank": seat.local_rank, "local_workers": seat.local_workers}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from harness.runs.folder import StudyFolder
 from harness.study.code_version import code_sha256, code_version
 from harness.study.settings import CheckpointSettings, ResourcesConfig
 from harness.study.trial import PLACEMENT, TrialSpec
+from tune.driver_files import Driver, introduce
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +47,11 @@ class Launch:
     resources: ResourcesConfig
     checkpoints: CheckpointSettings
 
+    @cached_property
+    def driver(self) -> Driver:
+        """Where workers find the data and this folder, on whatever host they are."""
+        return introduce(dataset_path=self.dataset_path.absolute(), study=self.folder.path)
+
     def config(self, job: Job) -> dict[str, Any]:
         """Plain values: the actor that holds a gang does without torch, so without our types."""
         events = self.folder.trial(job.key).attempts()
@@ -55,9 +62,10 @@ class Launch:
             "key": job.key,
             "variant": job.variants[0],
             "spec": job.spec.model_dump(mode="json"),
-            "dataset_path": str(self.dataset_path),
+            "driver": self.driver,
             "resources": {name: getattr(self.resources, name) for name in PLACEMENT},
             "context": context,
+            "ports": self.resources.ports,
             "heartbeat_timeout_s": self.resources.heartbeat_timeout_s,
             "attempt": max(numbers, default=0) + 1,
             "earlier": [ended.model_dump(mode="json") for ended in earlier],

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import socket
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -11,11 +9,11 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-import psutil
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from tune.findings import Finding
+from tune.network import open_meeting, use_interface_of
 from tune.node_checks import network, no_network
 from tune.nodes import first_line
 
@@ -60,18 +58,6 @@ class ClockReading:
     uncertain_s: float
 
 
-def prepare_network() -> None:
-    """Lets gloo and NCCL use the interface that holds the address by which Ray knows this node.
-
-    By themselves they take what the host's own name stands for, on many systems its loopback.
-    """
-    address = ray.util.get_node_ip_address()
-    for name, held in psutil.net_if_addrs().items():
-        if any(each.address.partition("%")[0] == address for each in held):
-            os.environ.setdefault("GLOO_SOCKET_IFNAME", name)
-            os.environ.setdefault("NCCL_SOCKET_IFNAME", name)
-
-
 class Scout:
     """One process on one node that meets those on the others."""
 
@@ -79,25 +65,20 @@ class Scout:
         """Seconds since 1970."""
         return time.time()
 
-    def opens(self) -> str:
-        """An address where the others can meet it."""
-        with socket.socket() as probe:
-            probe.bind(("", 0))
-            port = probe.getsockname()[1]
-        return f"tcp://{ray.util.get_node_ip_address()}:{port}"
+    def opens(self, ports: Sequence[int]) -> tuple[str, int]:
+        """The address and the port where the others can meet it, held from now on."""
+        self._meeting = open_meeting(ports)
+        return ray.util.get_node_ip_address(), self._meeting.port
 
-    def meets(self, where: str, rank: int, size: int) -> tuple[int, float]:
+    def meets(self, where: tuple[str, int], rank: int, size: int) -> tuple[int, float]:
         """Bytes of a message, and how many seconds its all-reduce took the slowest."""
         import torch.distributed as dist
+        from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
-        prepare_network()
-        dist.init_process_group(
-            "gloo",
-            init_method=where,
-            rank=rank,
-            world_size=size,
-            timeout=timedelta(seconds=MEETING_S / 2),
-        )
+        use_interface_of(ray.util.get_node_ip_address())
+        timeout = timedelta(seconds=MEETING_S / 2)
+        store = TCPStore(*where, is_master=False, timeout=timeout)
+        dist.init_process_group("gloo", store=store, rank=rank, world_size=size, timeout=timeout)
         try:
             _all_reduce_s(4)  # makes the connections
             took = _all_reduce_s(SMALL_BYTES)
@@ -158,15 +139,18 @@ class Scouts:
                 )
         return readings
 
-    def meet(self, names: Sequence[str]) -> Meeting:
+    def meet(self, names: Sequence[str], ports: Sequence[int]) -> Meeting:
         """An all-reduce over one process on each of these nodes, over a trial's interfaces.
+
+        Args:
+            ports: first and last of those at which they may meet, as `resources.ports`.
 
         Raises:
             MeetingFailed: naming the node that failed first, or did not answer.
         """
         name = names[0]
         try:
-            where = ray.get(self.actors[name].opens.remote(), timeout=MEETING_S)
+            where = ray.get(self.actors[name].opens.remote(ports), timeout=MEETING_S)
             pending = {
                 self.actors[name].meets.remote(where, rank, len(names)): name
                 for rank, name in enumerate(names)
@@ -187,10 +171,10 @@ class Scouts:
         return Meeting(nodes=len(names), message_bytes=message_bytes, seconds=seconds)
 
 
-def network_finding(scouts: Scouts, names: Sequence[str]) -> Finding:
+def network_finding(scouts: Scouts, names: Sequence[str], ports: Sequence[int]) -> Finding:
     """Whether the scouts of these nodes meet, and how fast."""
     try:
-        meeting = scouts.meet(names)
+        meeting = scouts.meet(names, ports)
     except MeetingFailed as error:
         return no_network(error.where, len(names), error.reason)
     return network(

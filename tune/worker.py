@@ -12,7 +12,10 @@ from typing import Any
 
 import ray
 
+from tune.delivery import at_this_host, folder_here
 from tune.failures import describe
+from tune.network import open_meeting, use_interface_of
+from tune.seating import Seat
 
 Answer = dict[str, Any]
 
@@ -31,22 +34,37 @@ class Worker:
 
         self._training: Generator[Any, None, Any] | None = None
         self._pulse = Pulse()
+        self._meeting: Any = None  # of the trial, if this is worker 0
         gc.freeze()
 
     # In the thread that trains.
 
-    def place(self, gpus: int) -> Answer:
-        """Where this worker is, as `harness.runs.attempts.WorkerPlace` without its rank."""
+    def place(self) -> Answer:
+        """Where this worker is, and the ids of the GPUs that Ray gave it."""
         context = ray.get_runtime_context()
         return {
             "host": socket.gethostname(),
             "address": ray.util.get_node_ip_address(),
             "node": context.get_node_id(),
+            "gpus": context.get_accelerator_ids().get("GPU", []),
             "pid": os.getpid(),
-            "device": _device(gpus),
             "log": log_file(),
             "oom_kills": oom_kills(),
         }
+
+    def settle(self, seat: Seat, gpus: float) -> str:
+        """Takes its seat in the gang, before anything has asked for a GPU.
+
+        Args:
+            gpus: its share of one GPU.
+
+        Returns:
+            the name of what it trains on.
+        """
+        use_interface_of(seat.interface_of)
+        if gpus:
+            os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(seat.devices)
+        return _device(seat, gpus)
 
     def lead(self, trial: Answer) -> Answer:
         """What worker 0 decides for all: where they meet, and from which checkpoint they go on."""
@@ -54,12 +72,11 @@ class Worker:
         from harness.training.pulse import Pulse
 
         self._pulse = Pulse()  # that of the last trial may be old
-
-        with socket.socket() as probe:
-            probe.bind(("", 0))
-            port = int(probe.getsockname()[1])
+        self._meeting = None  # the last one closes before another opens
+        self._meeting = open_meeting(trial["ports"])
         code = {"code_version": code_version(), "code_sha256": code_sha256()}
-        return {"port": port, **code, **_newest_checkpoint(trial)}
+        found = _newest_checkpoint(trial, self._pulse)
+        return {"port": self._meeting.port, **code, **found}
 
     def start(self, spec: Answer, context: Answer) -> None:
         """Makes the generator; nothing is trained before the first `advance`."""
@@ -70,8 +87,10 @@ class Worker:
 
         self.stop()
         self._pulse = Pulse()
-        context = {**context, "dataset_path": Path(context["dataset_path"]), "pulse": self._pulse}
-        self._training = train(TrialSpec.model_validate(spec), WorkerContext(**context))
+        context = at_this_host(spec, context, self._pulse)
+        self._training = train(
+            TrialSpec.model_validate(spec), WorkerContext(**context, pulse=self._pulse)
+        )
 
     def advance(self) -> Answer:
         """The next report, the outcome, or the failure, as plain values."""
@@ -112,15 +131,22 @@ class Worker:
 RemoteWorker = ray.remote(concurrency_groups={"heartbeats": 1})(Worker)
 
 
-def _device(gpus: int) -> str:
-    import torch
+def _device(seat: Seat, gpus: float) -> str:
+    from optimizers.hardware import device_name, hardware_words
 
     if not gpus:
-        return "cpu"
-    return f"cuda {torch.cuda.get_device_name()}" if torch.cuda.is_available() else "no GPU seen"
+        return f"cpu {device_name('cpu')} ({', '.join(hardware_words('cpu')) or 'no bf16'})"
+    import torch
+
+    if not torch.cuda.is_available():
+        return "no GPU seen"
+    if gpus < 1:
+        torch.cuda.set_per_process_memory_fraction(gpus)  # the rest is its neighbours'
+    name = torch.cuda.get_device_name(seat.local_rank)
+    return f"cuda:{seat.devices[seat.local_rank]} {name}"
 
 
-def _newest_checkpoint(trial: Answer) -> Answer:
+def _newest_checkpoint(trial: Answer, pulse: Any) -> Answer:
     """`resume_from` and `resumed_step`; a trial that has no valid checkpoint starts at step 0."""
     checkpoints = trial["context"]["checkpoints"]
     if checkpoints is None:
@@ -131,7 +157,8 @@ def _newest_checkpoint(trial: Answer) -> Answer:
 
     spec = TrialSpec.model_validate(trial["spec"])
     device = "cuda" if trial["resources"]["gpus_per_worker"] else "cpu"
-    found = newest_valid(checkpoints, spec, code_sha256(), device_type=device)
+    folder = folder_here(trial["driver"], checkpoints, lambda: pulse.beat(pulse.doing))
+    found = newest_valid(folder, spec, code_sha256(), device_type=device)
     if found is None:
         return {"resume_from": None, "resumed_step": 0}
     return {"resume_from": found.folder, "resumed_step": found.step}

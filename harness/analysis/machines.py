@@ -15,20 +15,29 @@ from harness.analysis.study_results import StudyResults
 from harness.runs.attempt_story import latest_history
 from harness.runs.snapshot import TrialSnapshot
 
-_CUDA = re.compile(r"^cuda(:\d+)?\s+")
+_DEVICE = re.compile(r"^(cpu|cuda(:[\w-]+)?)\s+")
 
 
 @dataclass(frozen=True, order=True, kw_only=True)
 class Hardware:
-    """What the times of a trial depend on. `threads` of a worker is 0 on a GPU."""
+    """What the times of a trial depend on. `threads` of a worker is 0 on a GPU.
+
+    On a GPU that others used as well they depend on those too: no two of them compare.
+    """
 
     workers: int
     device: str
     threads: int = 0
+    gpu_share: float = 1.0
 
     @property
     def words(self) -> str:
-        return f"{self.workers} worker{'s' if self.workers > 1 else ''} on {self.device}"
+        share = f"{self.gpu_share:.0%} of a shared " if self.is_shared else ""
+        return f"{self.workers} worker{'s' if self.workers > 1 else ''} on {share}{self.device}"
+
+    @property
+    def is_shared(self) -> bool:
+        return self.gpu_share < 1
 
     @property
     def words_in_full(self) -> str:
@@ -51,12 +60,13 @@ def _kinds(trial: TrialSnapshot, processors: dict[str, str]) -> tuple[Hardware, 
         if attempt.began is None or not attempt.trained or not attempt.places:
             continue
         devices = {_kind(place.device, place.host, processors) for place in attempt.places}
-        on_gpu = attempt.began.gpus_per_worker > 0
+        gpus = attempt.began.gpus_per_worker
         found.append(
             Hardware(
                 workers=attempt.began.workers,
                 device=" and ".join(sorted(devices)),
-                threads=0 if on_gpu else attempt.began.cpus_per_worker,
+                threads=0 if gpus else attempt.began.cpus_per_worker,
+                gpu_share=gpus or 1.0,
             )
         )
     return tuple(dict.fromkeys(found))
@@ -66,11 +76,11 @@ def _kind(device: str, host: str, processors: dict[str, str]) -> str:
     """`NVIDIA H100` of `cuda:3 NVIDIA H100`; of a processor its name, as far as it is known."""
     if device == "cpu":
         return processors.get(host, "cpu")
-    return _CUDA.sub("", device)
+    return _DEVICE.sub("", device)
 
 
 def _processors(study: StudyResults) -> dict[str, str]:
-    """What the processor of each host is called: an attempt knows it as `cpu` only."""
+    """What the processor of each host is called: attempts of an older version say `cpu` only."""
     names: dict[str, str] = {}
     for trial in study.trials:
         known = None if trial.outcome is None else trial.outcome.arithmetic
@@ -85,13 +95,14 @@ def _processors(study: StudyResults) -> dict[str, str]:
 
 
 def times_compare(study: StudyResults, trials: Iterable[TrialSnapshot]) -> bool:
-    """Whether these trials had the same hardware, each all along.
+    """Whether these trials had the same hardware, each all along and for itself.
 
     What was recorded for none of them is taken to be alike.
     """
     kinds = trained_on(study)
     found = {kinds[trial.key] for trial in trials}
-    return len(found) <= 1 and all(len(several) <= 1 for several in found)
+    alike = len(found) <= 1 and all(len(several) <= 1 for several in found)
+    return alike and not any(kind.is_shared for several in found for kind in several)
 
 
 def seconds_compare(study: StudyResults, variant: str) -> bool:
@@ -107,8 +118,15 @@ def seconds_compare(study: StudyResults, variant: str) -> bool:
 
 def why_no_times(study: StudyResults) -> str | None:
     """What a reader of times has to know; None where those of all completed trials compare."""
-    if times_compare(study, [trial for trial in study.confirmation if trial.completed]):
+    completed = [trial for trial in study.confirmation if trial.completed]
+    if times_compare(study, completed):
         return None
+    kinds = trained_on(study)
+    if any(kind.is_shared for trial in completed for kind in kinds[trial.key]):
+        return (
+            f"Trials shared a GPU ({hardware(study)}): their times depend on what else ran there, "
+            "and do not compare"
+        )
     return (
         f"Not all trials had the same hardware ({hardware(study)}): times of trials on different "
         "hardware do not compare"

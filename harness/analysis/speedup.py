@@ -116,7 +116,9 @@ def _speedup(study: StudyResults, comparison: Comparison, target: float | None) 
     )
 
 
-OTHER_HARDWARE = "no time: not all of its runs and the baseline's had the same hardware"
+OTHER_HARDWARE = (
+    "no time: not all of its runs and the baseline's had the same hardware to themselves"
+)
 
 
 def _run(trial: TrialSnapshot, target: float, all_steps: int) -> _Run:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.cli.arithmetic_check import arithmetic_checks
-from tune.findings import HERE, Finding, failure, folded, ok
+from tune.findings import HERE, Finding, Level, failure, folded, ok
 from tune.node_checks import comforts, folder_finding
 from tune.node_report import OUR_PACKAGES, ROOT, RUNS, look_at, origin, report_here
 from tune.operator_check import operator_here
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 LIBRARIES = ("torch", "accelerate", "deepspeed", "ray", "datasets", "mlflow", "scipy")
 STYLES = {"ok": "green", "warning": "yellow", "failure": "red"}
+BAD: tuple[Level, ...] = ("failure", "warning")
 
 Say = Callable[[str], None]
 
@@ -117,10 +118,12 @@ def table(findings: list[Finding]) -> RenderableType:
 
 def summary(findings: list[Finding]) -> str:
     levels = Counter(finding.level for finding in folded(findings))
-    if not levels["failure"] and not levels["warning"]:
-        return "everything is in order"
-    counts = [f"{levels[level]} {level}{'s' if levels[level] > 1 else ''}" for level in STYLES]
-    return ", ".join(text for text in counts[1:] if not text.startswith("0 "))
+    counts = [
+        f"{levels[level]} {level}{'s' if levels[level] > 1 else ''}"
+        for level in BAD
+        if levels[level]
+    ]
+    return ", ".join(counts) or "everything is in order"
 
 
 def records(findings: list[Finding]) -> list[dict[str, Any]]:

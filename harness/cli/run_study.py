@@ -191,9 +191,12 @@ class StudyRun:
         if self._environment is not None:
             return
         from harness.runs.environment import write_beside
+        from harness.training.checkpoint.storage import check_storage
         from tune.capacity import check_fits
         from tune.cluster import connect
 
+        if self.study.checkpoints.storage is not None:
+            check_storage(self.study.checkpoints.storage)
         progress.say("starting Ray")
         check_fits(self.study.resources, connect(self.address))
         progress.say("Ray is there, starting the first workers")

@@ -67,6 +67,13 @@ def run(
             "with their checkpoints, and the same command goes on with them"
         ),
     ] = None,
+    storage: Annotated[
+        str | None,
+        typer.Option(
+            help="folder or URI, such as s3://bucket/runs, where checkpoints are kept in this run, "
+            "instead of checkpoints.storage"
+        ),
+    ] = None,
     tracking_uri: TrackingUriOption = None,
 ) -> None:
     """Run a study: train what is missing, decide what is significant, write the report.
@@ -81,6 +88,8 @@ def run(
 
     console = PlainConsole()
     budget_s = None if time_budget is None else seconds(time_budget)
+    if storage is not None:
+        overrides = [*(overrides or ()), f"checkpoints.storage={json.dumps(storage)}"]
     study = load_study(study_file, overrides or ())
     if address is None and "RAY_ADDRESS" not in os.environ:
         check_fits(study.resources, this_machine())

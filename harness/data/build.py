@@ -7,7 +7,6 @@ tokenizer is trained on, is held.
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from pathlib import Path
@@ -93,7 +92,6 @@ def build(config: DataConfig, source: Source, *, directory: Path, progress: Prog
     )
     (directory / MANIFEST_FILE).write_text(manifest.model_dump_json(indent=2), encoding="utf-8")
     open_dataset(directory).verify()
-    _flush(directory)
 
 
 def _read(source: Source, config: DataConfig) -> Iterator[Document]:
@@ -246,13 +244,3 @@ def _too_little(
         "(sequence_length + 1): use more or smaller documents, a shorter sequence_length, or "
         f"another validation_fraction (now {config.validation_fraction:g} of the documents)"
     )
-
-
-def _flush(directory: Path) -> None:
-    """To the disk, before the folder gets the name under which it counts as complete."""
-    for path in [*directory.iterdir(), directory]:
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

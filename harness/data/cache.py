@@ -5,10 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import secrets
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +13,7 @@ from typing import TYPE_CHECKING
 from harness.data.config import TRAINED_BPE, DataConfig
 from harness.data.dataset import MANIFEST_FILE, TokenDataset, open_dataset
 from harness.data.manifest import FORMAT_VERSION
+from harness.data.new_folder import new_folder
 from harness.data.sources import Source, file_entries, list_fingerprint, open_source
 from harness.errors import UserError
 
@@ -26,10 +24,10 @@ CACHE_VARIABLE = "OPTBENCH_CACHE"
 
 
 def default_cache_dir() -> Path:
-    """`$OPTBENCH_CACHE`, or the user's cache folder for optbench."""
+    """`$OPTBENCH_CACHE`, or the user's cache folder for optbench: of this host, and absolute."""
     chosen = os.environ.get(CACHE_VARIABLE)
     if chosen:
-        return Path(chosen).expanduser()
+        return Path(chosen).expanduser().absolute()
     from platformdirs import user_cache_path
 
     return user_cache_path("optbench")
@@ -82,18 +80,11 @@ def _build_once(config: DataConfig, source: Source, *, final: Path, progress: Pr
     from harness.data.build import build
 
     try:
-        with _exclusive(final, progress):
-            if (final / MANIFEST_FILE).exists():  # built while this process waited
-                return
-            for leftover in final.parent.glob(f".{final.name}-*"):  # of a build that was killed
-                shutil.rmtree(leftover, ignore_errors=True)
-            temporary = final.with_name(f".{final.name}-{secrets.token_hex(4)}")
-            temporary.mkdir()
-            try:
+        with new_folder(
+            final, is_there=(final / MANIFEST_FILE).exists, waiting=_say_once(progress)
+        ) as temporary:
+            if temporary is not None:
                 build(config, source, directory=temporary, progress=progress)
-                temporary.rename(final)
-            finally:
-                shutil.rmtree(temporary, ignore_errors=True)
     except OSError as error:
         raise UserError(
             f"cannot build the data in {final.parent} ({error}): make room there, or set "
@@ -101,19 +92,12 @@ def _build_once(config: DataConfig, source: Source, *, final: Path, progress: Pr
         ) from error
 
 
-@contextmanager
-def _exclusive(final: Path, progress: Progress) -> Iterator[None]:
-    """Only one process at a time; the lock dies with its process."""
-    from filelock import FileLock, Timeout
+def _say_once(progress: Progress) -> Callable[[], None]:
+    said: list[str] = []
 
-    final.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(final.with_name(f"{final.name}.lock"))
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        progress("another process is building this data; waiting for it")
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
+    def waiting() -> None:
+        if not said:
+            said.append("another process is building this data; waiting for it")
+            progress(said[0])
+
+    return waiting

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,6 +18,8 @@ MANIFEST_FILE = "manifest.json"
 TOKENIZER_FILE = "tokenizer.json"
 TRAIN_FILE = "train.bin"
 VALIDATION_FILE = "validation.bin"
+
+_HASH_BYTES = 8 * 2**20
 
 Windows = NDArray[np.int64]
 
@@ -67,20 +70,15 @@ class TokenDataset:
         """
         return _take(self._validation, indices)
 
-    def verify(self) -> None:
+    def verify(self, beat: Callable[[], None] = lambda: None) -> None:
         """Read every file and compare its SHA-256 with the manifest.
 
-        Raises `UserError` naming the first file that differs.
+        `beat` is called with every chunk that is read. Raises `UserError` naming the first file
+        that differs.
         """
-        expected = {
-            TRAIN_FILE: self.manifest.train.sha256,
-            VALIDATION_FILE: self.manifest.validation.sha256,
-            TOKENIZER_FILE: self.manifest.tokenizer_sha256,
-        }
-        for name, sha256 in expected.items():
+        for name, sha256 in files_sha256(self.manifest).items():
             try:
-                with open(self.path / name, "rb") as file:
-                    found = hashlib.file_digest(file, "sha256").hexdigest()
+                found = _sha256_of(self.path / name, beat)
             except OSError as error:
                 raise _damaged(self.path, f"{name} cannot be read: {error.strerror}") from None
             if found != sha256:
@@ -109,6 +107,24 @@ def open_dataset(path: Path | str) -> TokenDataset:
         _train=_open_windows(path / TRAIN_FILE, manifest, manifest.train),
         _validation=_open_windows(path / VALIDATION_FILE, manifest, manifest.validation),
     )
+
+
+def files_sha256(manifest: DataManifest) -> dict[str, str]:
+    """Of every file that stands beside the manifest, by name."""
+    return {
+        TRAIN_FILE: manifest.train.sha256,
+        VALIDATION_FILE: manifest.validation.sha256,
+        TOKENIZER_FILE: manifest.tokenizer_sha256,
+    }
+
+
+def _sha256_of(path: Path, beat: Callable[[], None]) -> str:
+    hasher = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(_HASH_BYTES):
+            hasher.update(chunk)
+            beat()
+    return hasher.hexdigest()
 
 
 def _open_windows(

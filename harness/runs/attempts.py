@@ -42,7 +42,7 @@ class WorkerPlace(Record):
     address: str = Field(description="of its node in the cluster")
     node: str = Field(description="Ray's id of the node")
     pid: int
-    device: str = Field(description="what it trains on, such as `cpu` or `cuda:0 NVIDIA H100`")
+    device: str = Field(description="what it trains on, such as `cuda:0 NVIDIA H100`")
     log: str | None = Field(default=None, description="file on the host that its errors go to")
 
 
@@ -54,7 +54,7 @@ class AttemptBegan(Record):
     at: str = Field(description="UTC, ISO 8601")
     workers: int
     cpus_per_worker: int
-    gpus_per_worker: int
+    gpus_per_worker: float
     places: tuple[WorkerPlace, ...] = ()
     code_version: str | None = None
     code_sha256: str | None = None

@@ -80,8 +80,17 @@ class ResourcesConfig(Record):
 
     workers: int = Field(default=1, ge=1, description="processes of one trial (its gang)")
     cpus_per_worker: int = Field(default=1, ge=1, description="CPU cores (threads) of one worker")
-    gpus_per_worker: Literal[0, 1] = Field(
-        default=0, description="0: CPU with gloo; 1: one CUDA device with NCCL"
+    gpus_per_worker: float = Field(
+        default=0,
+        ge=0,
+        le=1,
+        description="0: CPU with gloo; 1: one CUDA device with NCCL; a fraction such as 0.25: "
+        "trials of one worker that share a device and its memory",
+    )
+    ports: tuple[int, int] = Field(
+        default=(20_000, 31_999),
+        description="first and last of the TCP ports at which the workers of a trial meet, one a "
+        "trial; the connections between them get theirs from the system",
     )
     max_failures: int = Field(
         default=3,
@@ -102,6 +111,25 @@ class ResourcesConfig(Record):
         description="trials at the same time; none: as many as fit at the start (give a number "
         "for a cluster that grows on demand)",
     )
+
+    @field_validator("ports")
+    @classmethod
+    def _is_a_range(cls, ports: tuple[int, int]) -> tuple[int, int]:
+        if not 1024 <= ports[0] <= ports[1] <= 65_535:
+            raise ValueError(
+                f"{list(ports)} is no range of ports: give the first and the last one, from 1024 "
+                "to 65535, such as [20000, 31999]"
+            )
+        return ports
+
+    @model_validator(mode="after")
+    def _shares_a_gpu_alone(self) -> Self:
+        if 0 < self.gpus_per_worker < 1 and self.workers > 1:
+            raise ValueError(
+                f"gpus_per_worker is {self.gpus_per_worker:g} with {self.workers} workers: NCCL "
+                "needs a GPU for every worker of a trial; write gpus_per_worker = 1 or workers = 1"
+            )
+        return self
 
 
 class CheckpointSettings(Record):
@@ -133,8 +161,9 @@ class CheckpointSettings(Record):
     )
     storage: str | None = Field(
         default=None,
-        description="folder or URI (such as s3://bucket/runs) that every node reaches, for "
-        "clusters without a shared file system; none: the trial's own folder in the runs folder",
+        min_length=1,
+        description="folder or URI (such as s3://bucket/runs) that every node reaches; none: the "
+        "trial's own folder in the runs folder, to which hosts that do not see it send them",
     )
 
     @property
@@ -151,7 +180,10 @@ class CheckpointSettings(Record):
             return {"checkpoints": None}
         where = str(own)
         if self.storage is not None:
-            where = "/".join([self.storage.rstrip("/"), own.parents[2].name, own.parent.name])
+            root = self.storage.rstrip("/")
+            if "://" not in root:  # of the driver; a worker has another working directory
+                root = str(Path(self.storage).expanduser().absolute())
+            where = "/".join([root, own.parents[2].name, own.parent.name])
         return {
             "checkpoints": where,
             "checkpoint_every_minutes": self.every_minutes,

@@ -72,14 +72,19 @@ def rewrite_attempts(
 
 
 def on(
-    began: AttemptBegan, *, workers: int = 2, host: str = HOST, device: str = "cpu"
+    began: AttemptBegan,
+    *,
+    workers: int = 2,
+    host: str = HOST,
+    device: str = "cpu",
+    gpus: float | None = None,
 ) -> AttemptBegan:
     """The same attempt with other workers."""
     places = tuple(
         WorkerPlace(rank=rank, host=host, address="10.0.0.2", node=host, pid=7, device=device)
         for rank in range(workers)
     )
-    gpus = 0 if device == "cpu" else 1
+    gpus = float(device.startswith("cuda")) if gpus is None else gpus
     return began.model_copy(update={"workers": workers, "gpus_per_worker": gpus, "places": places})
 
 

@@ -124,11 +124,12 @@ def test_a_worker_that_is_killed_or_stands_still_costs_an_attempt_and_changes_no
 def test_what_is_wrong_with_all_of_them_is_no_outcome_of_any(
     tiny: tuple[list[TrialSpec], TokenDataset], tmp_path: Path
 ) -> None:
-    specs, _ = tiny
+    specs, dataset = tiny
+    specs = [spec.model_copy(update={"data_sha256": "0" * 64}) for spec in specs]
     folder = StudyFolder(tmp_path / "study")
     jobs = [job(spec, f"variant {number % 2}") for number, spec in enumerate(specs)]
-    with pytest.raises(StudyStopped, match="is no data folder"):
-        run_trials(jobs, launch=launch(folder, tmp_path / "gone"), observers=[])
+    with pytest.raises(StudyStopped, match="holds other tokens"):
+        run_trials(jobs, launch=launch(folder, dataset.path), observers=[])
     trials = [folder.trial(spec.key) for spec in specs]
     assert not [trial for trial in trials if trial.outcome() is not None]
     assert 2 <= sum(len(ends(trial)) for trial in trials) <= 4, "not every trial was tried"

@@ -22,8 +22,8 @@ def open_backend(spec: TrialSpec, context: WorkerContext) -> Iterator[Backend]:
     """
     if context.gpus and not torch.cuda.is_available():
         raise UserError(
-            "resources.gpus_per_worker is 1 and torch sees no CUDA device: set it to 0 for CPU, "
-            "or install a CUDA build of torch"
+            f"resources.gpus_per_worker is {context.gpus:g} and torch sees no CUDA device: set it "
+            "to 0 for CPU, or install a CUDA build of torch"
         )
     before = dict(os.environ)
     for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):

@@ -19,6 +19,9 @@ from optimizers import NamedOptimizer
 # A peer that hangs is given up after this time. Torch's own default is 30 minutes.
 COLLECTIVE_TIMEOUT_S = 180
 
+# torch's word for a store that is there before the workers are; "False" is also read as unset.
+OPEN_MEETING = "TORCHELASTIC_USE_AGENT_STORE"
+
 MakeOptimizer = Callable[[list[tuple[str, nn.Parameter]]], NamedOptimizer]
 
 
@@ -27,14 +30,19 @@ class WorkerContext:
     """Where one worker stands in its gang, where its tokens lie, and where its state goes.
 
     Args:
+        local_rank: Its place among the members of the gang on its host, and its GPU among those
+            that it sees.
+        local_workers: Members of the gang on its host; by default all.
         cpus: Cores (threads) of this worker.
-        gpus: 0: it trains on the CPU.
-        checkpoints: Folder of this trial's checkpoints, a path or the URI of a file system that
-            pyarrow knows; by default there are none on the way.
+        gpus: Its share of one GPU; 0: it trains on the CPU.
+        master_address, master_port: Where the gang meets.
+        meeting_is_open: Whether a store listens there already; else worker 0 opens one.
+        checkpoints: Folder of this trial's checkpoints: a path, the URI of a file system that
+            pyarrow knows, or a `checkpoint.storage.Folder`; by default there are none on the way.
         checkpoint_every_minutes, checkpoint_every_steps, checkpoints_kept: `[checkpoints]` of the
             study file.
-        resume_from: The checkpoint to continue, or a folder of them; by default the trial starts at
-            step 0.
+        resume_from: The checkpoint to continue, or a folder of them, named likewise; by default the
+            trial starts at step 0.
         save_to: Folder for a checkpoint of the last step; by default nothing is saved.
         stop_at_step: The last step, if it is not the schedule's.
         pulse: Beaten by the training, for another thread of the worker.
@@ -44,15 +52,17 @@ class WorkerContext:
     rank: int = 0
     num_workers: int = 1
     local_rank: int = 0
+    local_workers: int | None = None
     cpus: int = 1
-    gpus: int = 0
+    gpus: float = 0
     master_address: str = "127.0.0.1"
     master_port: int = 0
-    checkpoints: str | None = None
+    meeting_is_open: bool = False
+    checkpoints: Any = None
     checkpoint_every_minutes: float = 10.0
     checkpoint_every_steps: int | None = None
     checkpoints_kept: int = 2
-    resume_from: str | Path | None = None
+    resume_from: Any = None
     save_to: str | Path | None = None
     stop_at_step: int | None = None
     pulse: Pulse = field(default_factory=Pulse, compare=False, repr=False)
@@ -67,8 +77,10 @@ class WorkerContext:
             rank=int(os.environ["RANK"]),
             num_workers=int(os.environ["WORLD_SIZE"]),
             local_rank=int(os.environ["LOCAL_RANK"]),
+            local_workers=int(os.environ["LOCAL_WORLD_SIZE"]),
             master_address=os.environ["MASTER_ADDR"],
             master_port=int(os.environ["MASTER_PORT"]),
+            meeting_is_open=os.environ.get(OPEN_MEETING) == "True",
         )
 
     def environment(self, *, alone: bool) -> dict[str, str]:
@@ -83,9 +95,10 @@ class WorkerContext:
             "RANK": str(self.rank),
             "WORLD_SIZE": str(self.num_workers),
             "LOCAL_RANK": str(self.local_rank),
-            "LOCAL_WORLD_SIZE": os.environ.get("LOCAL_WORLD_SIZE", str(self.num_workers)),
+            "LOCAL_WORLD_SIZE": str(self.local_workers or self.num_workers),
             "MASTER_ADDR": self.master_address,
             "MASTER_PORT": str(self.master_port),
+            OPEN_MEETING: str(self.meeting_is_open),
         }
 
 

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from harness.study.dotted import flatten
 from harness.study.record import Record
 from harness.study.trial import TrialSpec
-from harness.training.checkpoint.storage import Folder, sha256_of
+from harness.training.checkpoint.storage import Folder
 from harness.training.records import Report
 
 FILE_NAME = "manifest.json"
@@ -135,12 +135,20 @@ def check_parts(folder: Folder, manifest: Manifest) -> None:
     Raises:
         Damaged: naming the first part that is not.
     """
+    check_sizes(folder, manifest)
+    check_hashes(folder, manifest)
+
+
+def check_sizes(folder: Folder, manifest: Manifest) -> None:
     for part in manifest.parts:
         if (size := folder.size(part.file)) != part.bytes:
             found = "missing" if size is None else f"{size} bytes"
             raise Damaged(f"{part.file} is {found} instead of {part.bytes} bytes")
+
+
+def check_hashes(folder: Folder, manifest: Manifest) -> None:
     for part in manifest.parts:
-        if sha256_of(folder, part.file) != part.sha256:
+        if folder.sha256(part.file) != part.sha256:
             raise Damaged(f"{part.file} is not what was written (SHA-256)")
 
 

@@ -31,7 +31,7 @@ class Found:
 
 
 def newest_valid(
-    folder: str | Path,
+    folder: str | Path | Folder,
     spec: TrialSpec,
     code_sha256: str | None = None,
     *,
@@ -43,7 +43,7 @@ def newest_valid(
     network, once here and once by every worker that resumes.
 
     Args:
-        folder: Path or URI.
+        folder: Path or URI, or the folder opened.
         spec: The trial; what `MAY_DIFFER` names may be another.
         code_sha256: The code that saved it; None for any.
         device_type: `cpu` or `cuda`, where it trained; None for any.

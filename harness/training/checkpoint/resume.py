@@ -21,7 +21,7 @@ from harness.training.checkpoint.manifest import Damaged, Manifest, differences,
 from harness.training.checkpoint.newest import newest_valid
 from harness.training.checkpoint.parts import LogicalTensors
 from harness.training.checkpoint.saving import label_of, random_states
-from harness.training.checkpoint.storage import Folder, open_folder
+from harness.training.checkpoint.storage import Folder, LocalFolder, open_folder
 from optimizers import NamedOptimizer
 
 OLD_FILE_NAME = "checkpoint.safetensors"
@@ -30,16 +30,23 @@ OLD_FILE_NAME = "checkpoint.safetensors"
 class Checkpoint:
     """A checkpoint that is whole, its tensors read when they are asked for.
 
+    From another host each part is copied once, and the copies are what is checked.
+
     Args:
         folder: Its own.
         manifest: Read from it.
+
+    Raises:
+        Damaged: a part is not what was written.
     """
 
     def __init__(self, folder: Folder, manifest: Manifest) -> None:
         self.manifest = manifest
         self._scratch = Path(tempfile.mkdtemp(prefix="optbench-resume-"))
         try:
+            manifests.check_sizes(folder, manifest)
             files = [folder.local(part.file, self._scratch) for part in manifest.parts]
+            manifests.check_hashes(LocalFolder(files[0].parent), manifest)
             self._tensors = LogicalTensors(files)
         except BaseException:
             shutil.rmtree(self._scratch)
@@ -81,26 +88,24 @@ class Checkpoint:
         shutil.rmtree(self._scratch, ignore_errors=True)
 
 
-def load(where: str | Path, spec: TrialSpec) -> Checkpoint:
+def load(where: str | Path | Folder, spec: TrialSpec) -> Checkpoint:
     """The checkpoint in a folder, or the newest of this trial among those in the folder.
 
     Raises:
         UserError: There is none, or it is damaged, of another trial or another version of optbench.
     """
     folder = open_folder(where)
-    steps, found = [name for name in folder.names() if step_of(name) is not None], None
+    steps = [name for name in folder.names() if step_of(name) is not None]
     if folder.size(manifests.FILE_NAME) is None and steps:
-        found = newest_valid(where, spec)
+        found = newest_valid(folder, spec)
         # Without one, the newest says what is wrong.
         newest = max(steps, key=lambda name: step_of(name) or 0)
-        folder = folder.child(newest) if found is None else open_folder(found.folder)
+        folder = folder.child(newest if found is None else manifests.folder_name(found.step))
     elif folder.size(manifests.FILE_NAME) is None:
         raise UserError(_no_checkpoint(folder))
     try:
         manifest = manifests.read_manifest(folder)
         _require_same_trial(manifest, spec, folder.where)
-        if found is None:
-            manifests.check_parts(folder, manifest)
         return Checkpoint(folder, manifest)
     except (Damaged, OSError, SafetensorError) as error:
         raise UserError(
@@ -177,7 +182,7 @@ def can_be_saved(spec: TrialSpec) -> bool:
     return getattr(spec.optimizer, "kind", None) != "deepspeed_muon"
 
 
-def _require_saveable(spec: TrialSpec, where: str | Path) -> None:
+def _require_saveable(spec: TrialSpec, where: str | Path | Folder) -> None:
     if not can_be_saved(spec):
         raise UserError(
             "the state of deepspeed_muon lies inside DeepSpeed and cannot be saved by parameter "

@@ -18,6 +18,7 @@ from typing import Any, BinaryIO, Protocol
 from harness.errors import UserError
 
 CHUNK_BYTES = 8 * 2**20
+PROBE_FILE = "can-be-written"
 
 
 class Folder(Protocol):
@@ -45,6 +46,10 @@ class Folder(Protocol):
 
     def stream(self, name: str) -> BinaryIO: ...
 
+    def sha256(self, name: str) -> str:
+        """Of a file, in hexadecimal."""
+        ...
+
     def local(self, name: str, scratch: Path) -> Path:
         """The file on this machine: itself, or a copy in the folder `scratch`."""
         ...
@@ -54,20 +59,24 @@ class Folder(Protocol):
         ...
 
 
-def open_folder(where: str | Path) -> Folder:
+def open_folder(where: str | Path | Folder) -> Folder:
     """The folder of a path, or of a URI such as `s3://bucket/checkpoints` or `file:///checkpoints`.
+
+    One that is open already stays what it is.
 
     Raises:
         UserError: pyarrow does not understand the URI.
         OSError: the file system cannot be reached.
     """
+    if not isinstance(where, str | Path):
+        return where
     if "://" not in str(where):
         return LocalFolder(Path(where))
     from pyarrow import fs  # only where it is needed: it takes time
 
     try:
         filesystem, path = fs.FileSystem.from_uri(str(where))
-    except ValueError as error:
+    except (ValueError, NotImplementedError) as error:
         raise UserError(
             f"checkpoints cannot be kept at {where}: {str(error).rstrip('.')}: name a path, or a "
             "URI such as s3://bucket/runs"
@@ -75,6 +84,25 @@ def open_folder(where: str | Path) -> Folder:
     if isinstance(filesystem, fs.LocalFileSystem):
         return LocalFolder(Path(path))
     return RemoteFolder(filesystem, path, where=str(where))
+
+
+def check_storage(where: str) -> None:
+    """Writes a small file there and removes it.
+
+    Raises:
+        UserError: that cannot be done, or not from here.
+    """
+    try:
+        folder = open_folder(where)
+        written = folder.temporary()
+        folder.put(PROBE_FILE, written)
+        folder.remove(PROBE_FILE)
+    except OSError as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(
+            f"checkpoints cannot be kept at {where}: {reason}: name a folder or a URI that every "
+            "node can write to"
+        ) from None
 
 
 class LocalFolder:
@@ -117,6 +145,9 @@ class LocalFolder:
 
     def stream(self, name: str) -> BinaryIO:
         return (self.path / name).open("rb")
+
+    def sha256(self, name: str) -> str:
+        return sha256_of(self.stream(name))
 
     def local(self, name: str, scratch: Path) -> Path:
         return self.path / name
@@ -167,6 +198,9 @@ class RemoteFolder:
         file: BinaryIO = self.filesystem.open_input_stream(f"{self.path}/{name}")
         return file
 
+    def sha256(self, name: str) -> str:
+        return sha256_of(self.stream(name))
+
     def local(self, name: str, scratch: Path) -> Path:
         with self.stream(name) as source, (scratch / name).open("wb") as target:
             shutil.copyfileobj(source, target, CHUNK_BYTES)
@@ -183,9 +217,9 @@ class RemoteFolder:
                 self.filesystem.delete_file(path)
 
 
-def sha256_of(folder: Folder, name: str) -> str:
+def sha256_of(stream: BinaryIO) -> str:
     hasher = hashlib.sha256()
-    with folder.stream(name) as file:
+    with stream as file:
         while chunk := file.read(CHUNK_BYTES):
             hasher.update(chunk)
     return hasher.hexdigest()

@@ -47,6 +47,25 @@ def test_an_index_of_a_device_and_a_host_make_no_other_hardware(made_up_study: W
     assert times_compare(results, results.confirmation)
 
 
+def test_an_attempt_names_the_processor_of_every_worker(made_up_study: Write) -> None:
+    folder = made_up_study(seeds=(0, 1, 2), every=60)
+    results = results_on(folder, lambda row, it: on(it, device=f"cpu Zen {4 + row.seed % 2}"))
+    assert hardware(results) == "2 workers on Zen 4 (4 trials) and 2 workers on Zen 5 (2 trials)"
+    assert why_no_times(results) is not None
+
+
+def test_times_on_a_shared_gpu_are_shown_as_such_and_compare_with_nothing(
+    made_up_study: Write,
+) -> None:
+    folder = made_up_study(seeds=(0, 1, 2), every=20)
+    results = results_on(folder, lambda row, it: on(it, workers=1, device=H100, gpus=0.25))
+    assert hardware(results) == "1 worker on 25% of a shared NVIDIA H100"
+    assert "depend on what else ran there" in (why_no_times(results) or "")
+    (found,) = speedups(results)
+    assert (found.seconds, change(results, "muon", TIME)) == (None, None)
+    assert found.steps is not None
+
+
 def test_times_of_whole_pairs_compare_though_pairs_differ(made_up_study: Write) -> None:
     folder = made_up_study(seeds=(0, 1, 2, 3), every=20)
     same = analyse_study(folder)

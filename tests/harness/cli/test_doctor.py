@@ -21,7 +21,7 @@ def test_this_installation_is_in_order_and_each_package_is_ours() -> None:
 
 def test_the_doctor_advises_what_the_hardware_is_good_at_with_figures() -> None:
     before = torch.get_num_threads()
-    found = next(arithmetic_checks(threads=2))
+    found = next(arithmetic_checks(threads=2)).record()
     best, reason = best_dtype_name("cpu")
     assert found["precision"] == found["ns_dtype"] == best
     assert min(found["gflops"].values()) > 0.0
