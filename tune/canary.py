@@ -67,7 +67,7 @@ def check_nodes(
             findings.append(failure("devices", problem, where=name))
         # The cache has just been tried with the data itself.
         findings += [each for each in problems(name, report, driver) if each.check != CACHE]
-    findings += unanswered(answers.failed, answers.missing)
+    findings += unanswered(answers.failed, answers.missing, silence="warning")
     if len(answers.given) > 1 and not _of_level("failure", findings):
         with Scouts(nodes) as scouts:
             findings.append(network_finding(scouts, list(nodes), gang.ports))

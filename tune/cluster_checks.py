@@ -13,7 +13,10 @@ from tune.meeting import Scouts, network_finding
 from tune.node_checks import clock, comforts, problems, unanswered
 from tune.node_report import NodeReport, report_here
 from tune.nodes import all_nodes, ask_nodes, ray_files_here
-from tune.operator_check import operator_here
+from tune.operator_check import BUILD_S, LOAD_S, operator_here
+
+PATIENCE_S = 120.0
+"""Somebody waits for the answer of a node that is busy; a run leaves it out after a minute."""
 
 
 def cluster_findings(*, build: bool, say: Callable[[str], None]) -> Iterator[Finding]:
@@ -27,17 +30,23 @@ def cluster_findings(*, build: bool, say: Callable[[str], None]) -> Iterator[Fin
     ids = {name: str(node["NodeID"]) for name, node in nodes.items()}
     driver = report_here("cpu")
     say(f"asking {len(nodes)} node(s)")
-    reports = ask_nodes(partial(_introduce, build), ids)
-    for name, (report, operator) in reports.given.items():
+    reports = ask_nodes(_introduce, ids, at_most_s=PATIENCE_S)
+    for name, report in reports.given.items():
         yield from problems(name, report, driver)
         yield from comforts(name, report, gpus_of_ray=nodes[name]["Resources"].get("GPU", 0.0))
+    yield from unanswered(reports.failed, reports.missing, silence="failure")
+    answering = {name: ids[name] for name in reports.given}
+    say("compiling DeepSpeed's operator there" if build else "opening DeepSpeed there")
+    at_most_s = PATIENCE_S + (BUILD_S if build else LOAD_S)
+    operators = ask_nodes(partial(operator_here, build=build), answering, at_most_s=at_most_s)
+    for name, operator in operators.given.items():
         yield replace(operator, where=name)
-    yield from unanswered(reports.failed, reports.missing)
-    yield from _between({name: ids[name] for name in reports.given}, nodes, say)
+    yield from unanswered(operators.failed, operators.missing, silence="failure")
+    yield from _between(answering, nodes, say)
 
 
-def _introduce(build: bool) -> tuple[NodeReport, Finding]:
-    return report_here("cpu", ray_files=ray_files_here()), operator_here(build=build)
+def _introduce() -> NodeReport:
+    return report_here("cpu", ray_files=ray_files_here())
 
 
 def _between(

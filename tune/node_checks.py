@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from tune.findings import Finding, failure, ok, warning
+from tune.findings import Finding, Level, failure, ok, warning
 from tune.node_report import CACHE, RAY_FILES, RUNS, SHARED_MEMORY, Folder, NodeReport
 
 MIB, GIB = 1 << 20, 1 << 30
@@ -211,10 +211,13 @@ def _rounded_up(seconds: float) -> float:
     return float(10.0 ** math.ceil(math.log10(max(seconds, 1e-3))))
 
 
-def unanswered(failed: Mapping[str, str], missing: Mapping[str, str]) -> Iterator[Finding]:
+def unanswered(
+    failed: Mapping[str, str], missing: Mapping[str, str], *, silence: Level
+) -> Iterator[Finding]:
     """Args:
     failed: why the question raised an error, by node.
     missing: why no answer came.
+    silence: what that is; a node that says nothing must not stop a study.
     """
     for where, reason in failed.items():
         yield failure(
@@ -225,7 +228,8 @@ def unanswered(failed: Mapping[str, str], missing: Mapping[str, str]) -> Iterato
         )
     for where, reason in missing.items():
         advice = "trials may be placed there and fail: `ray status` says whether it still lives"
-        yield warning("answer", f"it was not asked: {reason}", advice, where=where)
+        found = f"it did not answer: {reason}"
+        yield Finding(check="answer", level=silence, found=found, advice=advice, where=where)
 
 
 def network(*, nodes: int, message_bytes: int, seconds: float, bus_bytes_per_s: float) -> Finding:

@@ -42,13 +42,18 @@ class Answers(Generic[T]):
 
 
 def ask_nodes(
-    question: Callable[[], T], nodes: Mapping[str, str], *, gpus: float = 0.0
+    question: Callable[[], T],
+    nodes: Mapping[str, str],
+    *,
+    gpus: float = 0.0,
+    at_most_s: float = ANSWER_TIMEOUT_S,
 ) -> Answers[T]:
     """One process on each node answers, at the same time.
 
     Args:
         nodes: ids by name, as `training_nodes` and `all_nodes` return them.
         gpus: what the question takes of the node's GPUs.
+        at_most_s: for all of them together, the start of a process included.
     """
     asked = {
         ray.remote(_answer)
@@ -63,11 +68,11 @@ def ask_nodes(
     }
     if not asked:
         return Answers(given={}, failed={}, missing={})
-    answered, silent = ray.wait(list(asked), num_returns=len(asked), timeout=ANSWER_TIMEOUT_S)
+    answered, silent = ray.wait(list(asked), num_returns=len(asked), timeout=at_most_s)
     answers: Answers[T] = Answers(given={}, failed={}, missing={})
     for reference in silent:
         ray.cancel(reference, force=True)
-        answers.missing[asked[reference]] = f"no answer within {ANSWER_TIMEOUT_S:.0f} s"
+        answers.missing[asked[reference]] = f"no answer within {at_most_s:.0f} s"
     for reference in answered:
         name = asked[reference]
         try:

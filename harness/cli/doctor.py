@@ -46,18 +46,16 @@ def local_findings(*, threads: int, runs_dir: Path, build: bool, say: Say) -> It
     yield from arithmetic_checks(threads=threads)
 
 
-def cluster_findings(address: str, *, build: bool, say: Say) -> Iterator[Finding]:
-    """Of every node of the Ray cluster at `address`, and of the way between them.
+def join(address: str, *, say: Say) -> None:
+    """First of all: an address where no cluster answers is a mistake, and no finding.
 
     Raises:
         UserError: no cluster answers there.
     """
     from tune.cluster import connect
-    from tune.cluster_checks import cluster_findings
 
     say(f"joining the cluster at {address}")
     connect(address)
-    yield from cluster_findings(build=build, say=say)
 
 
 def tracking_finding(tracking_uri: str | None, runs_dir: Path, *, say: Say) -> Finding:

@@ -122,8 +122,8 @@ def doctor(
 
     optbench doctor --address auto --tracking-uri http://mlflow:5000
 
-    Each line is ok, a warning (slow, or soon a failure) or a failure (trials would fail, or compute
-    something else), with what to do. The exit code is 1 if there is a failure. Give the options
+    Each line is ok, a warning (slow, or soon a failure) or a failure (trials would fail or compute
+    something else, or MLflow cannot be written), with what to do. The exit code is 1 if there is a failure. Give the options
     that `optbench run` gets: MLflow is written under the address that the study will use (what is
     written is deleted again), and without --address no Ray is started.
 
@@ -133,7 +133,7 @@ def doctor(
     an all-reduce, with its bandwidth.
     """
     from harness.cli.doctor import (
-        cluster_findings,
+        join,
         local_findings,
         records,
         summary,
@@ -142,11 +142,16 @@ def doctor(
     )
 
     with _stages(PlainConsole(stderr=True)) as say:
+        if address:
+            join(address, say=say)
         findings = [
             *local_findings(threads=cpus_per_worker, runs_dir=runs_dir, build=build, say=say),
             tracking_finding(tracking_uri, runs_dir, say=say),
-            *(cluster_findings(address, build=build, say=say) if address else ()),
         ]
+        if address:
+            from tune.cluster_checks import cluster_findings
+
+            findings += cluster_findings(build=build, say=say)
     if as_json:
         print(json.dumps(records(findings), indent=1))
     else:
