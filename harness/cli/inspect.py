@@ -123,9 +123,9 @@ def doctor(
     optbench doctor --address auto --tracking-uri http://mlflow:5000
 
     Each line is ok, a warning (slow, or soon a failure) or a failure (trials would fail or compute
-    something else, or MLflow cannot be written), with what to do. The exit code is 1 if there is a failure. Give the options
-    that `optbench run` gets: MLflow is written under the address that the study will use (what is
-    written is deleted again), and without --address no Ray is started.
+    something else, or MLflow cannot be written), with what to do. The exit code is 1 if there is a
+    failure. Give the options that `optbench run` gets: MLflow is written under the address that
+    the study will use (what is written is deleted again), and without --address no Ray is started.
 
     Here: our packages, the libraries, devices, folders and the room in them, DeepSpeed, products of
     matrices in fp32 and bf16 with the `precision` that this machine does best. On each node: the
