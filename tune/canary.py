@@ -5,41 +5,35 @@ On one machine nothing of this can differ from what the driver itself has just u
 
 from __future__ import annotations
 
-import socket
-import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
-import ray
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
 from harness.errors import StudyStopped
-from harness.study.code_version import code_sha256, code_version
-from tune.capacity import GangSize
+from harness.study.settings import ResourcesConfig
 from tune.delivery import undelivered
-from tune.mixed_hardware import NodeHardware, hardware_here
-from tune.nodes import ask_nodes, training_nodes
-
-MEETING_S = 60.0
-"""Nodes that cannot reach one another in this time would not do so in a trial."""
+from tune.findings import Finding, failure, folded
+from tune.meeting import Scouts, network_finding
+from tune.mixed_hardware import NodeHardware
+from tune.node_checks import problems, unanswered
+from tune.node_report import CACHE, NodeReport, report_here
+from tune.nodes import A_LITTLE_GPU, ask_nodes, ray_files_here, training_nodes
 
 MOST_FAULTS = 6
 
 
 @dataclass(frozen=True, kw_only=True)
-class Findings:
-    """What a node trains with, and what is wrong there; None: nothing."""
+class Checked:
+    """Of the nodes that passed: what each trains with, and what a person should know once."""
 
-    hardware: NodeHardware
-    problem: str | None
+    hardware: Mapping[str, NodeHardware]
+    warnings: tuple[str, ...]
 
 
-def look_around(device: str) -> Findings:
-    """On the node itself."""
-    return Findings(hardware=hardware_here(device), problem=_no_device(device))
+def look_around(device: str) -> tuple[NodeReport, str | None]:
+    """On the node itself: what it says, and why no trial could run there; None: nothing."""
+    return report_here(device, ray_files=ray_files_here()), _no_device(device)
 
 
 def _no_device(device: str) -> str | None:
@@ -51,24 +45,33 @@ def _no_device(device: str) -> str | None:
 
 
 def check_nodes(
-    gang: GangSize, *, device: str, dataset_path: Path, data_sha256: str
-) -> Mapping[str, NodeHardware]:
-    """The hardware of every node that can train; empty where this machine is the only one.
+    gang: ResourcesConfig, *, device: str, dataset_path: Path, data_sha256: str
+) -> Checked:
+    """Asks every node that can train; empty where this machine is the only one.
 
     The data is on all of them afterwards.
 
     Raises:
         StudyStopped: naming the nodes whose trials could only fail, or would not be comparable.
     """
+    nodes = training_nodes(gang)
+    if not nodes:
+        return Checked(hardware={}, warnings=())
     without_data = undelivered(gang, dataset_path=dataset_path, data_sha256=data_sha256)
-    findings = ask_nodes(partial(look_around, device), gang)
-    faults = [f"{name}: {problem}" for name, problem in without_data.items()]
-    faults += [f"{name}: {found.problem}" for name, found in findings.items() if found.problem]
-    hardware = {name: found.hardware for name, found in findings.items()}
-    faults += _other_code(hardware)
-    if not faults and len(findings) > 1:
-        faults += _unreachable(training_nodes(gang))
-    if faults:
+    findings = [failure(CACHE, problem, where=name) for name, problem in without_data.items()]
+    little_gpu = A_LITTLE_GPU if gang.gpus_per_worker else 0.0
+    answers = ask_nodes(partial(look_around, device), nodes, gpus=little_gpu)
+    driver = report_here("cpu")
+    for name, (report, problem) in answers.given.items():
+        if problem:
+            findings.append(failure("devices", problem, where=name))
+        # The cache has just been tried with the data itself.
+        findings += [each for each in problems(name, report, driver) if each.check != CACHE]
+    findings += unanswered(answers.failed, answers.missing, silence="warning")
+    if len(answers.given) > 1 and not _of_level("failure", findings):
+        with Scouts(nodes) as scouts:
+            findings.append(network_finding(scouts, list(nodes), gang.ports))
+    if faults := _of_level("failure", findings):
         more = f"; and {len(faults) - MOST_FAULTS} more" if len(faults) > MOST_FAULTS else ""
         raise StudyStopped(
             "trials would fail on some nodes of this cluster, for a reason that is not theirs: "
@@ -77,85 +80,11 @@ def check_nodes(
             + ". Nothing was trained. Mend it, or take these nodes out of the cluster, and run "
             "the same command again"
         )
-    return hardware
+    return Checked(
+        hardware={name: report.hardware for name, (report, _) in answers.given.items()},
+        warnings=tuple(_of_level("warning", findings)),
+    )
 
 
-def _other_code(nodes: Mapping[str, NodeHardware]) -> Iterator[str]:
-    here = code_sha256()
-    for name, node in nodes.items():
-        if node.code != here:
-            yield (
-                f"{name}: it has other code ({node.version}, sources {node.code[:8]}) than the "
-                f"driver ({code_version()}, sources {here[:8]}): install the same version"
-            )
-
-
-class Scout:
-    """One process on one node that meets those on the others."""
-
-    def opens(self) -> str:
-        """An address where the others can meet it."""
-        with socket.socket() as probe:
-            probe.bind(("", 0))
-            port = probe.getsockname()[1]
-        return f"tcp://{ray.util.get_node_ip_address()}:{port}"
-
-    def meets(self, where: str, rank: int, size: int) -> float:
-        """The sum of a one from everybody."""
-        import torch
-        import torch.distributed as dist
-
-        dist.init_process_group(
-            "gloo",
-            init_method=where,
-            rank=rank,
-            world_size=size,
-            timeout=timedelta(seconds=MEETING_S / 2),
-        )
-        try:
-            one = torch.ones(1)
-            dist.all_reduce(one)
-            return float(one)
-        finally:
-            dist.destroy_process_group()
-
-
-def _unreachable(nodes: Mapping[str, str]) -> Iterator[str]:
-    """An all-reduce over one process on every node, over the same interfaces as a trial's."""
-    scouts = {
-        name: ray.remote(Scout)
-        .options(num_cpus=0, scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False))
-        .remote()
-        for name, node in nodes.items()
-    }
-    name = next(iter(scouts))
-    try:
-        where = ray.get(next(iter(scouts.values())).opens.remote(), timeout=MEETING_S)
-        meetings = {
-            name: scout.meets.remote(where, rank, len(scouts))
-            for rank, (name, scout) in enumerate(scouts.items())
-        }
-        until, pending = time.monotonic() + MEETING_S, {v: k for k, v in meetings.items()}
-        while pending and (left := until - time.monotonic()) > 0:
-            ready, _ = ray.wait(list(pending), num_returns=1, timeout=left)
-            for reference in ready:
-                name = pending.pop(reference)
-                ray.get(reference)  # the first one that fails is not waited for by the others
-        if pending:
-            name = next(iter(pending.values()))
-            raise ray.exceptions.GetTimeoutError
-    except Exception as error:
-        yield (
-            f"{name}: an all-reduce over one process on each of {len(scouts)} nodes failed: "
-            f"{_reason(error)}: do the nodes reach one another's addresses, on every port?"
-        )
-    finally:
-        for scout in scouts.values():
-            ray.kill(scout)
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, ray.exceptions.GetTimeoutError):
-        return f"no answer within {MEETING_S:.0f} s"
-    cause = getattr(error, "cause", None) or error
-    return (str(cause).strip().splitlines() or [type(cause).__name__])[0][:200]
+def _of_level(level: str, findings: list[Finding]) -> list[str]:
+    return [each.sentence for each in folded(f for f in findings if f.level == level)]

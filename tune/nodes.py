@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import Any, TypeVar
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, TypeVar
 
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -19,18 +21,40 @@ NODE_ANSWER_S = 3.0
 """For a connection to a raylet; that of a host which is gone comes to nothing."""
 
 # Enough for Ray to show the task a GPU, and next to nothing of what a gang will occupy.
-_A_LITTLE_GPU = 0.001
+A_LITTLE_GPU = 0.001
+LONGEST_LINE = 200
 
 T = TypeVar("T")
 
 
-def ask_nodes(question: Callable[[], T], gang: GangSize) -> dict[str, T]:
-    """The answer of every node that has room for a worker, by the node's address.
+@dataclass(frozen=True, kw_only=True)
+class Answers(Generic[T]):
+    """Of the nodes that were asked, each by its name in one of these.
 
-    Empty where this machine is the only one: then there is nothing to compare, and nothing is
-    started. A node that does not answer in a minute is left out.
+    Attributes:
+        failed: why, where the question itself raised an error.
+        missing: why, where nothing came: the node is silent, or lost.
     """
-    gpus = _A_LITTLE_GPU if gang.gpus_per_worker else 0
+
+    given: dict[str, T]
+    failed: dict[str, str]
+    missing: dict[str, str]
+
+
+def ask_nodes(
+    question: Callable[[], T],
+    nodes: Mapping[str, str],
+    *,
+    gpus: float = 0.0,
+    at_most_s: float = ANSWER_TIMEOUT_S,
+) -> Answers[T]:
+    """One process on each node answers, at the same time.
+
+    Args:
+        nodes: ids by name, as `training_nodes` and `all_nodes` return them.
+        gpus: what the question takes of the node's GPUs.
+        at_most_s: for all of them together, the start of a process included.
+    """
     asked = {
         ray.remote(_answer)
         .options(
@@ -40,17 +64,30 @@ def ask_nodes(question: Callable[[], T], gang: GangSize) -> dict[str, T]:
             scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False),
         )
         .remote(question): name
-        for name, node in training_nodes(gang).items()
+        for name, node in nodes.items()
     }
-    answered, silent = ray.wait(list(asked), num_returns=len(asked), timeout=ANSWER_TIMEOUT_S)
+    if not asked:
+        return Answers(given={}, failed={}, missing={})
+    answered, silent = ray.wait(list(asked), num_returns=len(asked), timeout=at_most_s)
+    answers: Answers[T] = Answers(given={}, failed={}, missing={})
     for reference in silent:
         ray.cancel(reference, force=True)
-    answers = {}
+        answers.missing[asked[reference]] = f"no answer within {at_most_s:.0f} s"
     for reference in answered:
-        # Nothing from a node that was lost meanwhile.
-        with suppress(ray.exceptions.RayError):
-            answers[asked[reference]] = ray.get(reference)
+        name = asked[reference]
+        try:
+            answers.given[name] = ray.get(reference)
+        except ray.exceptions.RayTaskError as error:
+            answers.failed[name] = f"{type(error.cause).__name__}: {error.cause}"
+        except ray.exceptions.RayError as error:
+            answers.missing[name] = first_line(error)
     return answers
+
+
+def first_line(error: BaseException) -> str:
+    """Of what Ray raised, or of its cause on the node itself."""
+    cause = getattr(error, "cause", None) or error
+    return (str(cause).strip().splitlines() or [type(cause).__name__])[0][:LONGEST_LINE]
 
 
 def training_nodes(gang: GangSize) -> dict[str, str]:
@@ -60,6 +97,19 @@ def training_nodes(gang: GangSize) -> dict[str, str]:
     if all(node["NodeID"] == here for node in nodes):
         return {}
     return {name: node for node, name in _names(nodes).items()}
+
+
+def all_nodes() -> dict[str, dict[str, Any]]:
+    """What Ray knows of every node that lives, by address: also one that only drives."""
+    nodes = [node for node in ray.nodes() if node["Alive"]]
+    names = _names(nodes)
+    return {names[node["NodeID"]]: node for node in nodes}
+
+
+def ray_files_here() -> Path | None:
+    """The temporary folder of the Ray that this process belongs to; Ray has no public word."""
+    node = getattr(ray._private.worker, "_global_node", None)
+    return None if node is None else Path(node.get_temp_dir_path())
 
 
 def lost_nodes(nodes: set[str]) -> set[str]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from typing import Any
+
+from tune.findings import Finding, ok
 
 # A product of this size takes 30 ms where bf16 is emulated at 1 GFLOP/s.
 SMALL = 256
@@ -16,7 +17,7 @@ LARGE = {"cpu": 1024, "cuda": 4096}
 CLEARLY_FASTER = 1.5
 
 
-def arithmetic_checks(*, threads: int) -> Iterator[dict[str, Any]]:
+def arithmetic_checks(*, threads: int) -> Iterator[Finding]:
     """For the processor and, if there is one, the GPU: words, figures, and what to write.
 
     Args:
@@ -30,7 +31,7 @@ def arithmetic_checks(*, threads: int) -> Iterator[dict[str, Any]]:
         yield _arithmetic("cuda", "one GPU")
 
 
-def _arithmetic(device_type: str, where: str) -> dict[str, Any]:
+def _arithmetic(device_type: str, where: str) -> Finding:
     from optimizers.hardware import best_dtype_name, device_name, hardware_words
 
     gflops = _measured(device_type)
@@ -43,16 +44,14 @@ def _arithmetic(device_type: str, where: str) -> dict[str, Any]:
     )
     if _contradicts(best, gflops):
         found += ". These figures say otherwise: name the dtypes in the study file"
-    return {
-        "check": f"arithmetic on {device_type}",
-        "ok": True,
-        "found": found,
+    figures = {
         "device": device_name(device_type),
         "words": list(words),
         "gflops": gflops,
         "precision": best,
         "ns_dtype": best,
     }
+    return ok(f"arithmetic on {device_type}", found, figures=figures)
 
 
 def _measured(device_type: str) -> dict[str, float]:

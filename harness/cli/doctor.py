@@ -1,72 +1,128 @@
-"""Checks of an installation, each a plain record: check, ok, found."""
+"""`optbench doctor`: what this machine, the cluster and MLflow say, as findings in their order."""
 
 from __future__ import annotations
 
-import importlib
-import shutil
+from collections import Counter
+from collections.abc import Callable, Iterator
 from importlib.metadata import PackageNotFoundError, distribution, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from harness.cli.arithmetic_check import arithmetic_checks
-from harness.study.code_version import code_sha256, code_version
+from tune.findings import HERE, Finding, Level, failure, folded, ok
+from tune.node_checks import comforts, folder_finding
+from tune.node_report import OUR_PACKAGES, ROOT, RUNS, look_at, origin, report_here
+from tune.operator_check import operator_here
 
-OUR_PACKAGES = ("harness", "models", "optimizers", "tune")
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
 LIBRARIES = ("torch", "accelerate", "deepspeed", "ray", "datasets", "mlflow", "scipy")
+STYLES = {"ok": "green", "warning": "yellow", "failure": "red"}
+BAD: tuple[Level, ...] = ("failure", "warning")
+
+Say = Callable[[str], None]
 
 
-def checks(*, threads: int = 1) -> list[dict[str, Any]]:
-    """
+def local_findings(*, threads: int, runs_dir: Path, build: bool, say: Say) -> Iterator[Finding]:
+    """Of this machine, where the driver runs. Starts no Ray.
+
     Args:
         threads: of a worker, for the speed of its products of matrices.
+        build: see `operator_here`.
+        say: told what begins, for somebody who waits.
     """
-    return [
-        *(_is_ours(name) for name in OUR_PACKAGES),
-        *(_is_installed(name) for name in LIBRARIES),
-        _compiler(),
-        _devices(),
-        _code(),
-        *arithmetic_checks(threads=threads),
-    ]
+    say("looking at this machine")
+    yield from map(_is_ours, OUR_PACKAGES)
+    yield from map(_is_installed, LIBRARIES)
+    here = report_here("cpu")
+    yield ok("code", f"{here.hardware.version}, sources {here.hardware.code}")
+    yield next(iter(comforts(HERE, here)))
+    for purpose, folder in {**here.folders, RUNS: look_at(runs_dir.resolve())}.items():
+        yield folder_finding(HERE, purpose, folder)
+    say("compiling DeepSpeed's operator" if build else "opening DeepSpeed")
+    yield operator_here(build=build)
+    say("multiplying matrices")
+    yield from arithmetic_checks(threads=threads)
 
 
-def _check(check: str, ok: bool, found: str) -> dict[str, Any]:
-    return {"check": check, "ok": ok, "found": found}
+def join(address: str, *, say: Say) -> None:
+    """First of all: an address where no cluster answers is a mistake, and no finding.
+
+    Raises:
+        UserError: no cluster answers there.
+    """
+    from tune.cluster import connect
+
+    say(f"joining the cluster at {address}")
+    connect(address)
 
 
-def _is_ours(name: str) -> dict[str, Any]:
+def tracking_finding(tracking_uri: str | None, runs_dir: Path, *, say: Say) -> Finding:
+    """Whether the driver, which alone writes to MLflow, can do it from here under this address."""
+    from harness.tracking.probe import probe, probe_file
+    from harness.tracking.tracker import TrackingUnavailable
+
+    say("writing to MLflow")
+    try:
+        if tracking_uri is None:
+            return ok("MLflow", probe_file(runs_dir / "mlflow.db"))
+        return ok("MLflow", probe(tracking_uri))
+    except TrackingUnavailable as error:
+        return failure(
+            "MLflow",
+            str(error),
+            "a study trains without it, and `optbench sync` writes later what was left out",
+        )
+
+
+def _is_ours(name: str) -> Finding:
     """The import names exist on package indexes too: ours lie in one folder."""
-    try:
-        origin = Path(str(importlib.import_module(name).__file__)).resolve().parent
-    except ImportError as error:
-        return _check(f"package {name}", False, str(error))
-    ours = Path(__file__).resolve().parents[2] / name
-    return _check(f"package {name} is ours", origin == ours, str(origin))
+    found, check = origin(name), f"package {name} is ours"
+    if found == ROOT / name:
+        return ok(check, str(found))
+    return failure(
+        check,
+        f"{found or 'nothing'} lies where {ROOT / name} should",
+        f"uninstall the other package of the name {name}, or use an environment of its own",
+    )
 
 
-def _is_installed(name: str) -> dict[str, Any]:
+def _is_installed(name: str) -> Finding:
     try:
-        return _check(f"library {name}", True, version(name))
+        return ok(f"library {name}", version(name))
     except PackageNotFoundError:
         needs = ", ".join(r for r in distribution("optbench").requires or () if r.startswith(name))
-        return _check(f"library {name}", False, f"not installed; needed: {needs}")
+        return failure(f"library {name}", "not installed", f"pip install '{needs}'")
 
 
-def _compiler() -> dict[str, Any]:
-    """DeepSpeed compiles its shared-memory communication on CPU when it is first used."""
-    found = shutil.which("g++")
-    return _check("g++ (DeepSpeed on CPU)", found is not None, found or "not on PATH")
+def table(findings: list[Finding]) -> RenderableType:
+    """One row for each finding, and for what several nodes have in common."""
+    from rich.table import Table
+    from rich.text import Text
+
+    rows = Table(box=None, pad_edge=False)
+    places = any(finding.where != HERE for finding in findings)
+    for column in ("", "check", *(["where"] if places else []), "found"):
+        rows.add_column(column)
+    for finding in folded(findings):
+        found = Text(finding.found)
+        if finding.advice:
+            found.append(f"\n-> {finding.advice}", style=STYLES[finding.level])
+        mark = Text(finding.level, style=STYLES[finding.level])
+        rows.add_row(mark, finding.check, *([finding.where] if places else []), found)
+    return rows
 
 
-def _code() -> dict[str, Any]:
-    """What every outcome records, and what tells whether two machines have the same code."""
-    return _check("code", True, f"{code_version()}, sources {code_sha256()}")
+def summary(findings: list[Finding]) -> str:
+    levels = Counter(finding.level for finding in folded(findings))
+    counts = [
+        f"{levels[level]} {level}{'s' if levels[level] > 1 else ''}"
+        for level in BAD
+        if levels[level]
+    ]
+    return ", ".join(counts) or "everything is in order"
 
 
-def _devices() -> dict[str, Any]:
-    import os
-
-    import torch
-
-    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-    return _check("devices", True, f"{os.cpu_count()} CPU cores, GPUs: {gpus or 'none'}")
+def records(findings: list[Finding]) -> list[dict[str, Any]]:
+    return [finding.record() for finding in findings]

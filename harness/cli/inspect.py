@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Annotated
 
 import typer
+from rich.text import Text
 
 from harness.cli.app import app
-from harness.cli.options import JsonOption, SetOption, StudyArgument
+from harness.cli.options import (
+    DEFAULT_RUNS_DIR,
+    JsonOption,
+    RunsDirOption,
+    SetOption,
+    StudyArgument,
+    TrackingUriOption,
+)
 from harness.errors import UserError
 from harness.report.terminal.console import PlainConsole
 
@@ -86,36 +96,77 @@ def routes(
 
 @app.command()
 def doctor(
+    address: Annotated[
+        str | None,
+        typer.Option(
+            help="a Ray cluster (`auto` or host:port): each of its nodes is checked too, and the "
+            "network between them"
+        ),
+    ] = None,
+    runs_dir: RunsDirOption = DEFAULT_RUNS_DIR,
+    tracking_uri: TrackingUriOption = None,
     cpus_per_worker: Annotated[
         int,
         typer.Option(min=1, help="threads to measure with, as resources.cpus_per_worker"),
     ] = 1,
+    build: Annotated[
+        bool,
+        typer.Option(
+            "--build",
+            help="compile DeepSpeed's operator (g++, about a minute); no trial needs it",
+        ),
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Check this installation: our packages, the libraries, the hardware.
+    """Check what a study needs, before it starts: this machine, MLflow, every node of a cluster.
 
-    Measures products of matrices in fp32 and bf16, and says which `precision` this machine does
-    best and what `ns_dtype = "auto"` becomes here.
+    optbench doctor --address auto --tracking-uri http://mlflow:5000
+
+    Each line is ok, a warning (slow, or soon a failure) or a failure (trials would fail or compute
+    something else, or MLflow cannot be written), with what to do. The exit code is 1 if there is a
+    failure. Give the options that `optbench run` gets: MLflow is written under the address that
+    the study will use (what is written is deleted again), and without --address no Ray is started.
+
+    Here: our packages, the libraries, devices, folders and the room in them, DeepSpeed, products of
+    matrices in fp32 and bf16 with the `precision` that this machine does best. On each node: the
+    same code, Python and libraries as here, devices, folders, niceness, clock. Between the nodes:
+    an all-reduce, with its bandwidth.
     """
-    from harness.cli.doctor import checks
+    from harness.cli.doctor import (
+        join,
+        local_findings,
+        records,
+        summary,
+        table,
+        tracking_finding,
+    )
 
-    results = checks(threads=cpus_per_worker)
+    with _stages(PlainConsole(stderr=True)) as say:
+        if address:
+            join(address, say=say)
+        findings = [
+            *local_findings(threads=cpus_per_worker, runs_dir=runs_dir, build=build, say=say),
+            tracking_finding(tracking_uri, runs_dir, say=say),
+        ]
+        if address:
+            from tune.cluster_checks import cluster_findings
+
+            findings += cluster_findings(build=build, say=say)
     if as_json:
-        print(json.dumps(results, indent=1))
+        print(json.dumps(records(findings), indent=1))
     else:
-        PlainConsole().print(_table(results))
-    if not all(result["ok"] for result in results):
+        console = PlainConsole()
+        console.print(table(findings))
+        console.print(summary(findings))
+    if any(finding.level == "failure" for finding in findings):
         raise typer.Exit(1)
 
 
-def _table(results: list[dict[str, Any]]) -> Any:
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=None, pad_edge=False)
-    for column in ("", "check", "found"):
-        table.add_column(column)
-    for result in results:
-        mark = Text("ok", style="green") if result["ok"] else Text("wrong", style="red")
-        table.add_row(mark, result["check"], result["found"])
-    return table
+@contextmanager
+def _stages(console: PlainConsole) -> Iterator[Callable[[str], None]]:
+    """What goes on, for somebody who waits: beside a spinner in a terminal, else line by line."""
+    if not console.is_terminal:
+        yield lambda doing: console.print(f"{doing} ...", soft_wrap=True)
+        return
+    with console.status("") as status:
+        yield lambda doing: status.update(Text(doing))

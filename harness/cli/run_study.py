@@ -208,13 +208,13 @@ class StudyRun:
         from tune.canary import check_nodes
         from tune.mixed_hardware import hardware_notices
 
-        nodes = check_nodes(
+        checked = check_nodes(
             self.study.resources,
             device=device_type(self.study),
             dataset_path=self.dataset.path,
             data_sha256=self.dataset.manifest.sha256,
         )
-        for notice in hardware_notices(self.study, nodes):
+        for notice in (*checked.warnings, *hardware_notices(self.study, checked.hardware)):
             self.console.print(Text(f"{notice}.", style="yellow"), soft_wrap=True)
 
 

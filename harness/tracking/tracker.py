@@ -98,7 +98,7 @@ class Tracker:
             return _within(at_most_s, lambda stop: self._sync(study, stop))
         except UserError:
             raise
-        except _failures() as error:
+        except failures() as error:
             self._client = None
             self._quiet_until = time.monotonic() + QUIET_S
             self._last_failure = self.failure(error)
@@ -108,7 +108,7 @@ class Tracker:
         """Where and why, in one line and without a password."""
         if isinstance(error, UserError):
             return str(error)  # a file of the study, and not MLflow
-        return without_password(f"{self.tracking_uri}: {_reason(error)}", self.given_uri)
+        return without_password(f"{self.tracking_uri}: {reason(error)}", self.given_uri)
 
     def _sync(self, study: StudyResults, stop: threading.Event) -> Sent:
         with writing_alone(self.folder, OTHER_WRITER_S):
@@ -241,7 +241,8 @@ def _artifacts(folder: StudyFolder) -> list[Path]:
     return [path for path in files if path.is_file() and not path.name.startswith(".")]
 
 
-def _failures() -> tuple[type[Exception], ...]:
+def failures() -> tuple[type[Exception], ...]:
+    """What MLflow raises where it cannot be reached or written."""
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
 
@@ -250,6 +251,12 @@ def _failures() -> tuple[type[Exception], ...]:
 
 
 REASONS = {
+    "readonly database": "its database can only be read: the file, its folder or its disk is "
+    "read-only for whoever writes it",
+    "read-only transaction": "its database can only be read (a standby, or a user without rights)",
+    "out-of-date database schema": "its database is of another version of MLflow: `mlflow db "
+    "upgrade` brings it up to date (make a copy before)",
+    "error code 404": "no MLflow server answers at this path: is the address complete?",
     "Connection refused": "nothing answers there (connection refused)",
     "timed out": "no answer in time",
     "Failed to resolve": "there is no host of this name",
@@ -265,7 +272,8 @@ REASONS = {
 LONGEST_REASON = 200
 
 
-def _reason(error: Exception) -> str:
+def reason(error: Exception) -> str:
+    """Why, in one line of plain words."""
     text = str(error).strip()
     for sign, words in REASONS.items():
         if sign in text:

@@ -11,7 +11,6 @@ import os
 import shutil
 import sys
 import tempfile
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -19,16 +18,11 @@ import ray
 from ray.cluster_utils import Cluster
 
 from harness.errors import StudyStopped
+from harness.study.settings import ResourcesConfig
 from tune.canary import check_nodes
+from tune.cluster_checks import cluster_findings
 from tune.mixed_hardware import hardware_here
-from tune.nodes import ask_nodes
-
-
-@dataclass(frozen=True)
-class Size:
-    workers: int = 1
-    cpus_per_worker: int = 1
-    gpus_per_worker: int = 0
+from tune.nodes import ask_nodes, training_nodes
 
 
 def introduce(device: str) -> tuple[str | None, str]:
@@ -36,29 +30,36 @@ def introduce(device: str) -> tuple[str | None, str]:
 
 
 def ask(cluster: Cluster) -> dict[str, object]:
-    question = partial(introduce, "cpu")
-    alone = ask_nodes(question, Size())
+    alone = introductions(ResourcesConfig())
     alone_checked = check(SHA256)
     cluster.add_node(num_cpus=2, env_vars={"ROLE_OF_THE_NODE": "large"})
     answers = {
         "alone": alone,
         "alone checked": alone_checked,
-        "both": ask_nodes(question, Size()),
-        "large": ask_nodes(question, Size(cpus_per_worker=2)),
+        "both": introductions(ResourcesConfig()),
+        "large": introductions(ResourcesConfig(cpus_per_worker=2)),
         "checked": check(SHA256),
         "other data": check("f" * 64),
     }
+    said: list[str] = []
+    doctor = [each.record() for each in cluster_findings(build=False, say=said.append)]
     cluster.add_node(num_cpus=1, env_vars={"GLOO_SOCKET_IFNAME": "nowhere0"})
-    return {**answers, "cut off": check(SHA256)}
+    return {**answers, "doctor": doctor, "said": said, "cut off": check(SHA256)}
+
+
+def introductions(gang: ResourcesConfig) -> dict[str, tuple[str | None, str]]:
+    return ask_nodes(partial(introduce, "cpu"), training_nodes(gang)).given
 
 
 def check(sha256: str) -> object:
     """Addresses of the nodes that passed, or why training was refused."""
     try:
-        nodes = check_nodes(Size(), device="cpu", dataset_path=DATA, data_sha256=sha256)
+        checked = check_nodes(
+            ResourcesConfig(), device="cpu", dataset_path=DATA, data_sha256=sha256
+        )
     except StudyStopped as stopped:
         return str(stopped)
-    return sorted(nodes)
+    return sorted(checked.hardware)
 
 
 DATA, SHA256 = Path(sys.argv[1]), sys.argv[2]

@@ -28,7 +28,7 @@ def answers(study_text: str, tmp_path_factory: pytest.TempPathFactory) -> dict[s
         [sys.executable, str(SCRIPT), str(dataset.path), dataset.manifest.sha256],
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=400,
         env=environment,
     )
     assert done.returncode == 0, done.stderr
@@ -62,3 +62,21 @@ def test_a_node_with_other_data_or_no_way_to_the_others_stops_the_study(
     assert "holds other tokens" in answers["other data"]
     assert "all-reduce" in answers["cut off"]
     assert "nowhere0" in answers["cut off"], "the reason is gloo's own"
+
+
+def test_the_doctor_asks_every_node_and_measures_the_way_between_them(
+    answers: dict[str, Any],
+) -> None:
+    by_check: dict[str, list[dict[str, Any]]] = {}
+    for record in answers["doctor"]:
+        assert record["ok"], record
+        assert bool(record["advice"]) == (record["level"] == "warning"), record
+        by_check.setdefault(record["check"], []).append(record)
+    assert "answer" not in by_check
+    for check in ("code", "libraries", "devices", "niceness", "clock", "DeepSpeed's operator"):
+        assert len({record["where"] for record in by_check[check]}) == 2, check
+    (network,) = by_check["network"]
+    assert network["nodes"] == 2
+    assert network["bus_bytes_per_s"] > 0
+    assert all(abs(r["ahead_s"]) <= r["uncertain_s"] + 0.1 for r in by_check["clock"])
+    assert len(answers["said"]) == 4, "one line a stage"
