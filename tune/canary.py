@@ -21,6 +21,7 @@ from harness.study.code_version import code_sha256, code_version
 from tune.capacity import GangSize
 from tune.delivery import undelivered
 from tune.mixed_hardware import NodeHardware, hardware_here
+from tune.network import use_interface_of
 from tune.nodes import ask_nodes, training_nodes
 
 MEETING_S = 60.0
@@ -105,6 +106,7 @@ class Scout:
         import torch
         import torch.distributed as dist
 
+        use_interface_of(ray.util.get_node_ip_address())
         dist.init_process_group(
             "gloo",
             init_method=where,
