@@ -32,7 +32,7 @@ pytestmark = [pytest.mark.cluster, pytest.mark.skipif(bool(LACKING), reason=str(
 WORKERS = ("w1", "w2", "w3")
 STUDY, ALONE, RUNS = "/tmp/tiny.toml", "/tmp/alone", "/tmp/runs"
 SETTINGS = (
-    *("--set", "training.steps=200"),
+    *("--set", "training.steps=120"),
     *("--set", "training.evaluation_every=10"),
     *("--set", "checkpoints.every_steps=10"),
     *("--set", "resources.workers=2"),
@@ -46,7 +46,8 @@ os.environ["RAY_ADDRESS"] = "10.77.0.1:6379"
 import ray
 ray.init(log_to_driver=False, logging_level="error")
 while True:
-    print(json.dumps(sorted(n["NodeManagerAddress"] for n in ray.nodes() if n["Alive"])), flush=True)
+    alive = sorted(node["NodeManagerAddress"] for node in ray.nodes() if node["Alive"])
+    print(json.dumps(alive), flush=True)
     time.sleep(0.5)
 """
 
@@ -171,7 +172,7 @@ class Scenario:
         def found() -> tuple[str, AttemptBegan, int] | None:
             assert study.poll() is None, (self.outputs / "study.txt").read_text()[-4000:]
             for key, began, step in open_attempts(self.story.runs):
-                if key not in self.story.hit.values() and 40 <= step <= 120:
+                if key not in self.story.hit.values() and 30 <= step <= 70:
                     return key, began, step
             return None
 

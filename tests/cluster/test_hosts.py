@@ -1,4 +1,4 @@
-"""Two hosts in namespaces: apart as two machines are, joined by a cable, and gone with their owner."""
+"""Two hosts in namespaces: apart as machines are, joined by a cable, gone with their owner."""
 
 from __future__ import annotations
 
@@ -27,9 +27,8 @@ from tune.network import use_interface_of
 
 rank, own, first = int(sys.argv[1]), sys.argv[2], sys.argv[3]
 use_interface_of(own)
-dist.init_process_group(
-    "gloo", init_method=f"tcp://{first}:23456", rank=rank, world_size=2, timeout=timedelta(seconds=60)
-)
+where, timeout = f"tcp://{first}:23456", timedelta(seconds=60)
+dist.init_process_group("gloo", init_method=where, rank=rank, world_size=2, timeout=timeout)
 total = torch.tensor([rank + 1.0])
 dist.all_reduce(total)
 print(total.item())

@@ -1,9 +1,9 @@
 """Several hosts on one machine: network namespaces joined by a bridge, each with its own disk.
 
-A host has its own address, a name that stands for 127.0.1.1 as Debian sets it up, its own processes,
-and its own empty /tmp, /var/tmp, /run, /dev/shm and home folder; it reads the code and the
-environment of this machine, and can write nothing that another host sees. All of it lives as long
-as this process: when it ends, however it ends, the kernel ends the hosts and forgets their networks.
+A host has its own address, a name that stands for 127.0.1.1 as Debian sets it up, its own
+processes, and its own empty /tmp, /var/tmp, /run, /dev/shm and home folder; it reads the code and
+the environment of this machine, and can write nothing that another host sees. All of it lives as
+long as this process: when it ends, however it ends, the kernel ends the hosts and their networks.
 """
 
 from __future__ import annotations
