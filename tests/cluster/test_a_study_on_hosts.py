@@ -68,6 +68,7 @@ class Story:
     """What the tests look at when all is over; the hosts are still there."""
 
     hosts: Hosts
+    outputs: Path
     mlflow: Mlflow
     say: Transcript
     without_password: subprocess.CompletedProcess[str]
@@ -77,11 +78,12 @@ class Story:
 
     @property
     def alone(self) -> Path:
-        return self.hosts["head"].path(ALONE)
+        return self.hosts["head"].fetch(ALONE, self.outputs / "alone")
 
     @property
     def runs(self) -> Path:
-        return self.hosts["head"].path(RUNS)
+        """As they are now, without checkpoints."""
+        return self.hosts["head"].fetch(RUNS, self.outputs / "runs", leave_out="checkpoints")
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +95,7 @@ def story(tmp_path_factory: pytest.TempPathFactory, study_text: str) -> Iterator
             say(f"hosts: {', '.join(f'{n} {hosts[n].address}' for n in hosts.all)}")
             yield Scenario(hosts, outputs, say).tell(study_text)
     except BaseException:
-        for path in sorted(outputs.iterdir()):
+        for path in sorted(outputs.glob("*.txt")):
             print(f"--- {path.name}\n{path.read_text(errors='replace')[-3000:]}", file=sys.stderr)
         raise
     say("all hosts are gone")
@@ -121,7 +123,7 @@ class Scenario:
         self.head.start("python", "-c", WATCH, output=self.outputs / "alive.txt", **RAY)
         until(lambda: len(self._alive()) == 4, "four nodes")
         self.say(f"ray: {', '.join(self._alive())} are one cluster")
-        self.story = Story(self.hosts, self.mlflow, self.say, refused, "")
+        self.story = Story(self.hosts, self.outputs, self.mlflow, self.say, refused, "")
         study = self._start_study()
         try:
             self._disturb(study)

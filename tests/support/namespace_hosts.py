@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from types import TracebackType
@@ -90,7 +91,7 @@ class Host:
             **environment,
         }
         settings = [f"{name}={value}" for name, value in variables.items()]
-        inside = ["nsenter", "--target", str(self.pid), "--all", "--wd=/tmp", "--"]
+        inside = ["nsenter", "--target", str(self.pid), "--all", "--wdns=/tmp", "--"]
         return [*DIES_WITH_US, *inside, "env", "--ignore-environment", *settings, *words]
 
     def run(self, *words: str, timeout_s: float = 120.0, **environment: str) -> str:
@@ -128,8 +129,16 @@ class Host:
         subprocess.run(self.command(*words), input=text, text=True, check=True)
 
     def path(self, inside: str) -> Path:
-        """Where this machine sees a file of the host."""
+        """Where this machine sees a file of the host; resolved, it would be another one's."""
         return Path(f"/proc/{self.pid}/root{inside}")
+
+    def fetch(self, inside: str, to: Path, *, leave_out: str = "") -> Path:
+        """A copy of a folder of the host as it is now; what vanishes meanwhile is not in it."""
+        to.mkdir(exist_ok=True)
+        with suppress(shutil.Error, FileNotFoundError):
+            ignore = shutil.ignore_patterns(leave_out)
+            shutil.copytree(self.path(inside), to, ignore=ignore, dirs_exist_ok=True)
+        return to
 
     def processes(self) -> Iterator[psutil.Process]:
         """All of them, as this machine sees them."""
