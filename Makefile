@@ -6,10 +6,10 @@ STAMP := $(VENV)/.installed
 export MLFLOW_DISABLE_TELEMETRY := true
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: help install quickstart test faults cluster-test lint format docs bench gpu clean
+.PHONY: help install quickstart test faults cluster-test container-test lint format docs bench gpu clean
 
 help:  ## show this list
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
 
 install: $(STAMP)  ## set up .venv with the exact versions of constraints.txt
 
@@ -34,13 +34,19 @@ faults: $(STAMP)  ## real faults in real processes: servers and workers that die
 cluster-test: $(STAMP)  ## a study on several hosts (network namespaces) that are lost; as root on Linux
 	$(BIN)/python -m pytest -n 0 -q -s -m cluster tests/cluster
 
-lint: $(STAMP)  ## formatting, style, types, import contracts, docker files
+container-test: $(STAMP)  ## with Podman: build the image, run docker/compose.yaml and a study on it
+	PATH="$(BIN):$$PATH" tests/docker/container_test.sh
+
+lint: $(STAMP)  ## formatting, style, types, import contracts, files of clusters
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/hadolint docker/Dockerfile
 	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker/compose.yaml
+	$(BIN)/kubernetes-validate --strict --quiet --kubernetes-version 1.33 docker/kubernetes.yaml
+	$(BIN)/check-jsonschema --schemafile docker/schemas/rayjob.json docker/kuberay.yaml
+	$(BIN)/shellcheck docker/slurm.sh tests/docker/container_test.sh
 
 format: $(STAMP)  ## reformat and fix what can be fixed
 	$(BIN)/ruff format .

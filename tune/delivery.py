@@ -15,7 +15,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from harness.data import TokenDataset
 from harness.data.delivered import Undelivered, obtain
 from tune.capacity import GangSize
-from tune.driver_files import CHUNK_BYTES, Driver, answer, in_flight, introduce
+from tune.driver_files import CHUNK_BYTES, Driver, answer, dismiss, in_flight, introduce
 from tune.driver_folder import Beat, DriverFolder
 from tune.heartbeats import LOOK_EVERY_S, SLOW_STAGE_S
 from tune.nodes import training_nodes
@@ -52,16 +52,15 @@ def dataset_here(driver: Driver, sha256: str, beat: Beat = lambda: None) -> Toke
     """
     path, chunks = driver["dataset_path"], None
     if driver["files"] is not None and not _on_the_drivers_node(driver):
-        chunks = partial(_chunks_of_data, driver["files"], path)
+        chunks = partial(_chunks_of_data, driver["files"])
     return obtain(sha256, path=Path(path), chunks=chunks, beat=beat)
 
 
-def _chunks_of_data(files: str, path: str, name: str) -> Iterable[Any]:
+def _chunks_of_data(files: str, name: str) -> Iterable[Any]:
     actor = _actor(files)
-    size = answer(actor.data_size.remote(path, name))
+    size = answer(actor.data_size.remote(name))
     return in_flight(
-        partial(actor.read_data.remote, path, name, at, CHUNK_BYTES)
-        for at in range(0, size, CHUNK_BYTES)
+        partial(actor.read_data.remote, name, at, CHUNK_BYTES) for at in range(0, size, CHUNK_BYTES)
     )
 
 
@@ -91,7 +90,7 @@ def _sees_the_study(driver: Driver) -> bool:
     assert driver["files"] is not None, "asked only where the driver serves its files"
     with suppress(OSError):
         here = (Path(driver["study"]) / "owner.json").read_bytes()
-        return bool(here == answer(_actor(driver["files"]).owner.remote(driver["study"])))
+        return bool(here == answer(_actor(driver["files"]).owner.remote()))
     return False
 
 
@@ -111,14 +110,21 @@ def undelivered(gang: GangSize, *, dataset_path: Path, data_sha256: str) -> dict
     nodes = training_nodes(gang)
     if not nodes:
         return {}
-    driver = introduce(dataset_path=dataset_path)
-    waiting, problems = list(nodes.items()), {}
-    asked: dict[Any, str] = {}
+    driver = introduce(dataset_path=dataset_path.absolute())
+    try:
+        return _bring(driver, data_sha256, nodes)
+    finally:
+        dismiss(driver)
+
+
+def _bring(driver: Driver, sha256: str, nodes: Mapping[str, str]) -> dict[str, str]:
+    problems: dict[str, str] = {}
+    waiting, asked = list(nodes.items()), dict[Any, str]()
     moved = _Moved(driver)
     while waiting or asked:
         while waiting and len(asked) < HOSTS_AT_ONCE:
             name, node = waiting.pop(0)
-            asked[_ask(node, driver, data_sha256)] = name
+            asked[_ask(node, driver, sha256)] = name
         ready, _ = ray.wait(list(asked), num_returns=1, timeout=LOOK_EVERY_S)
         for reference in ready:
             name = asked.pop(reference)
@@ -151,11 +157,13 @@ class _Moved:
     """Since when no node has finished and the driver has served no byte."""
 
     def __init__(self, driver: Driver) -> None:
-        self.actor = None if driver["files"] is None else _actor(driver["files"])
-        self.served, self.at = 0, time.monotonic()
+        self.files, self.served, self.at = driver["files"], 0, time.monotonic()
 
     def since_s(self, finished: bool) -> float:
-        served = 0 if self.actor is None else answer(self.actor.served.remote())
+        served = self.served
+        if self.files is not None:
+            with suppress(OSError):  # Ray starts it again
+                served = answer(_actor(self.files).served.remote())
         if finished or served != self.served:
             self.served, self.at = served, time.monotonic()
         return time.monotonic() - self.at

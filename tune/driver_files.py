@@ -6,6 +6,7 @@ through Ray's object store. It ends with the driver, and so do the trials.
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -44,21 +45,28 @@ def introduce(*, dataset_path: Path, study: Path | None = None) -> Driver:
     """Lets workers on other hosts have the data of this study and keep checkpoints in its folder.
 
     The actor starts with the first call, unless Ray is this driver's own and this machine alone.
+    Should it die, Ray starts it again.
     """
     node = ray.get_runtime_context().get_node_id() if ray.is_initialized() else ""
     driver = Driver(node=node, study=str(study or ""), dataset_path=str(dataset_path), files=None)
     if not node or _alone():
         return driver
-    name = f"optbench-files-{ray.get_runtime_context().get_job_id()}"
+    served = hashlib.sha256(f"{driver['study']}\n{driver['dataset_path']}".encode()).hexdigest()
+    name = f"optbench-files-{ray.get_runtime_context().get_job_id()}-{served[:12]}"
     try:
-        actor = ray.get_actor(name)
+        ray.get_actor(name)
     except ValueError:
-        options = {"name": name, "num_cpus": 0, "max_concurrency": THREADS}
+        options = {"name": name, "num_cpus": 0, "max_concurrency": THREADS, "max_restarts": -1}
         here = NodeAffinitySchedulingStrategy(node, soft=False)
         remote = ray.remote(DriverFiles).options(**options, scheduling_strategy=here)
-        _kept[name] = actor = remote.remote()
-    ray.get(actor.open.remote(driver["study"], driver["dataset_path"]))
+        _kept[name] = remote.remote(driver["dataset_path"], driver["study"])
     return {**driver, "files": name}
+
+
+def dismiss(driver: Driver) -> None:
+    """Ends the actor, if there is one."""
+    if driver["files"] is not None:
+        _kept.pop(driver["files"], None)
 
 
 _kept: dict[str, Any] = {}
@@ -74,46 +82,38 @@ def _alone() -> bool:
 class DriverFiles:
     """Reads of the data, and reads and writes below `trials/KEY/checkpoints` of the study.
 
-    A path is the folder that the driver has opened, and plain names below it.
+    A path is one of these two folders, and plain names below it.
     """
 
-    def __init__(self) -> None:
-        self.opened: set[str] = set()
+    def __init__(self, dataset_path: str, study: str) -> None:
+        self.dataset_path, self.study = Path(dataset_path), Path(study)
         self.served_bytes = 0
-
-    def open(self, *folders: str) -> None:
-        self.opened.update(folders)
 
     def served(self) -> int:
         """Bytes of data that were read so far: whether something moves."""
         return self.served_bytes
 
-    def owner(self, study: str) -> bytes | None:
+    def owner(self) -> bytes | None:
         """What stands in owner.json: by it a worker knows this folder when it sees it."""
-        path = Path(self._opened(study)) / "owner.json"
+        path = self.study / "owner.json"
         return path.read_bytes() if path.is_file() else None
 
-    def data_size(self, dataset_path: str, name: str) -> int:
-        return self._data(dataset_path, name).stat().st_size
+    def data_size(self, name: str) -> int:
+        return self._data(name).stat().st_size
 
-    def read_data(self, dataset_path: str, name: str, offset: int, count: int) -> Any:
-        chunk = chunk_of(self._data(dataset_path, name), offset, count)
+    def read_data(self, name: str, offset: int, count: int) -> Any:
+        chunk = chunk_of(self._data(name), offset, count)
         self.served_bytes += chunk.size
         return chunk
 
-    def _data(self, dataset_path: str, name: str) -> Path:
+    def _data(self, name: str) -> Path:
         from harness.data.delivered import FILES
 
         if name not in FILES:
             raise ValueError(f"{name!r} is no file of a data folder")
-        return Path(self._opened(dataset_path)) / name
+        return self.dataset_path / name
 
-    def _opened(self, folder: str) -> str:
-        if folder not in self.opened:
-            raise ValueError(f"the driver has not opened {folder!r}")
-        return folder
-
-    def folder(self, study: str, parts: tuple[str, ...]) -> Any:
+    def folder(self, parts: tuple[str, ...]) -> Any:
         """The folder of a trial's checkpoints, or one checkpoint in it.
 
         Raises:
@@ -124,47 +124,45 @@ class DriverFiles:
         place = len(parts) in (3, 4) and (parts[0], parts[2]) == ("trials", "checkpoints")
         if not place or not all(map(PLAIN_NAME.fullmatch, parts)):
             raise ValueError(f"{'/'.join(parts)!r} is no folder of checkpoints")
-        return LocalFolder(Path(self._opened(study)).joinpath(*parts))
+        return LocalFolder(self.study.joinpath(*parts))
 
-    def names(self, study: str, parts: tuple[str, ...]) -> list[str]:
-        names: list[str] = self.folder(study, parts).names()
+    def names(self, parts: tuple[str, ...]) -> list[str]:
+        names: list[str] = self.folder(parts).names()
         return names
 
-    def size(self, study: str, parts: tuple[str, ...], name: str) -> int | None:
-        size: int | None = self.folder(study, parts).size(_plain(name))
+    def size(self, parts: tuple[str, ...], name: str) -> int | None:
+        size: int | None = self.folder(parts).size(_plain(name))
         return size
 
-    def sha256(self, study: str, parts: tuple[str, ...], name: str) -> str:
+    def sha256(self, parts: tuple[str, ...], name: str) -> str:
         """Read and hashed here: the file does not travel for it."""
-        sha256: str = self.folder(study, parts).sha256(_plain(name))
+        sha256: str = self.folder(parts).sha256(_plain(name))
         return sha256
 
-    def remove(self, study: str, parts: tuple[str, ...], name: str) -> None:
-        self.folder(study, parts).remove(_plain(name))
+    def remove(self, parts: tuple[str, ...], name: str) -> None:
+        self.folder(parts).remove(_plain(name))
 
-    def read(self, study: str, parts: tuple[str, ...], name: str, offset: int, count: int) -> Any:
-        return chunk_of(self.folder(study, parts).path / _plain(name), offset, count)
+    def read(self, parts: tuple[str, ...], name: str, offset: int, count: int) -> Any:
+        return chunk_of(self.folder(parts).path / _plain(name), offset, count)
 
-    def begin(self, study: str, parts: tuple[str, ...]) -> str:
+    def begin(self, parts: tuple[str, ...]) -> str:
         """Name of a hidden file that chunks can be written into."""
-        name: str = self.folder(study, parts).temporary().name
+        name: str = self.folder(parts).temporary().name
         return name
 
-    def write(
-        self, study: str, parts: tuple[str, ...], temporary: str, offset: int, chunk: Any
-    ) -> None:
+    def write(self, parts: tuple[str, ...], temporary: str, offset: int, chunk: Any) -> None:
         """Chunks may come in any order."""
-        with (self.folder(study, parts).path / _hidden(temporary)).open("rb+") as file:
+        with (self.folder(parts).path / _hidden(temporary)).open("rb+") as file:
             file.seek(offset)
             file.write(chunk)
 
-    def finish(self, study: str, parts: tuple[str, ...], temporary: str, name: str) -> None:
+    def finish(self, parts: tuple[str, ...], temporary: str, name: str) -> None:
         """The hidden file is whole: to the disk, and under its name."""
-        folder = self.folder(study, parts)
+        folder = self.folder(parts)
         folder.put(_plain(name), folder.path / _hidden(temporary))
 
-    def give_up(self, study: str, parts: tuple[str, ...], temporary: str) -> None:
-        (self.folder(study, parts).path / _hidden(temporary)).unlink(missing_ok=True)
+    def give_up(self, parts: tuple[str, ...], temporary: str) -> None:
+        (self.folder(parts).path / _hidden(temporary)).unlink(missing_ok=True)
 
 
 def _plain(name: str) -> str:

@@ -40,7 +40,7 @@ class DriverFolder:
         self.actor, self.study, self.path, self.beat = actor, study, path, beat
         self.chunk_bytes = chunk_bytes
         self.where = str(path)
-        self._place = (study, path.relative_to(study).parts)
+        self._parts = path.relative_to(study).parts
         self._held: Path | None = None
 
     def __str__(self) -> str:
@@ -78,14 +78,14 @@ class DriverFolder:
                 self.beat()
             self._ask("finish", temporary, name)
         except BaseException:
-            self.actor.give_up.remote(*self._place, temporary)
+            self.actor.give_up.remote(self._parts, temporary)
             raise
         written.unlink()
 
     def _writes(self, temporary: str, written: Path) -> Iterator[Callable[[], Any]]:
         for at in range(0, written.stat().st_size, self.chunk_bytes):
             chunk = chunk_of(written, at, self.chunk_bytes)
-            yield partial(self.actor.write.remote, *self._place, temporary, at, chunk)
+            yield partial(self.actor.write.remote, self._parts, temporary, at, chunk)
 
     def stream(self, name: str) -> BinaryIO:
         return io.BufferedReader(_Chunks(self._chunks(name)), self.chunk_bytes)
@@ -95,7 +95,7 @@ class DriverFolder:
         if size is None:
             raise FileNotFoundError(f"{self.where}/{name} is not there")
         reads = (
-            partial(self.actor.read.remote, *self._place, name, at, self.chunk_bytes)
+            partial(self.actor.read.remote, self._parts, name, at, self.chunk_bytes)
             for at in range(0, size, self.chunk_bytes)
         )
         for chunk in in_flight(reads):
@@ -121,7 +121,7 @@ class DriverFolder:
         return into / name
 
     def _ask(self, method: str, *arguments: Any) -> Any:
-        return answer(getattr(self.actor, method).remote(*self._place, *arguments))
+        return answer(getattr(self.actor, method).remote(self._parts, *arguments))
 
 
 class _Chunks(io.RawIOBase):

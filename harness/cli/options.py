@@ -32,10 +32,23 @@ AmendOption = Annotated[
         "Seeds, variants and horizons that are only added need none",
     ),
 ]
+
+
+def _checked_address(tracking_uri: str | None) -> str | None:
+    """While the command line is read, and so before anything starts."""
+    if tracking_uri:
+        from harness.tracking.address import check_address
+
+        check_address(tracking_uri)
+    return tracking_uri
+
+
 TrackingUriOption = Annotated[
     str | None,
     typer.Option(
-        envvar="MLFLOW_TRACKING_URI", help="an MLflow server; default: sqlite in the runs folder"
+        envvar="MLFLOW_TRACKING_URI",
+        callback=_checked_address,
+        help="an MLflow server or database; default: sqlite in the runs folder",
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="print JSON for a script to read")]

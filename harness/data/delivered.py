@@ -75,7 +75,7 @@ def obtain(
     if chunks is None:
         raise Undelivered(
             f"the data {sha256[:12]} is not on {platform.node()}, neither at {path} nor in "
-            f"{delivered_folder(sha256, cache_dir).parent}: {_what_is_at(path)}"
+            f"{delivered_folder(sha256, cache_dir).parent}: {_fault_of(path, sha256)}"
         )
     return _deliver(sha256, chunks, cache_dir, beat)
 
@@ -122,12 +122,16 @@ def _identity(folder: Path, sha256: str) -> tuple[Any, ...]:
     return (sha256, *((stat.st_ino, stat.st_size, stat.st_mtime_ns) for stat in stats))
 
 
-def _what_is_at(path: Path | None) -> str:
+def _fault_of(path: Path | None, sha256: str) -> str:
+    if path is None:
+        return "nobody brings it"
     try:
-        found = "" if path is None else open_dataset(path).manifest.sha256
+        dataset = open_dataset(path)
+        if dataset.manifest.sha256 == sha256:
+            dataset.verify()
     except UserError as error:
         return str(error)
-    return f"{path} holds other tokens ({found[:12]})"
+    return f"{path} holds other tokens ({dataset.manifest.sha256[:12]})"
 
 
 def _deliver(sha256: str, chunks: Chunks, cache_dir: Path | None, beat: Beat) -> TokenDataset:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
+from harness.analysis.machines import Hardware
 from harness.runs.attempts import AttemptBegan, AttemptEnded, AttemptEvent, WorkerPlace
 
 MOST_ATTEMPTS = 20
@@ -12,10 +13,14 @@ MOST_ATTEMPTS = 20
 LONGEST_CAUSE = 500
 
 
-def attempt_tags(events: Sequence[AttemptEvent]) -> dict[str, str]:
-    """`attempts`, `attempt.1`, `attempt.2` .., and of the latest its `hosts` and `devices`.
+def attempt_tags(events: Sequence[AttemptEvent], *, training: bool = False) -> dict[str, str]:
+    """`attempts`, `attempt.1`, `attempt.2` .., and `hosts`, `devices`, `hardware` of the latest.
 
-    Empty for a trial of an older version, which recorded none.
+    `hardware` does not say which of several equal devices it was, so the UI can group by it. Empty
+    for a trial of an older version, which recorded no attempts.
+
+    Args:
+        training: a driver may have the trial in hand: an attempt without an end goes on.
     """
     began = {event.attempt: event for event in events if isinstance(event, AttemptBegan)}
     ended = {event.attempt: event for event in events if isinstance(event, AttemptEnded)}
@@ -24,11 +29,13 @@ def attempt_tags(events: Sequence[AttemptEvent]) -> dict[str, str]:
         return {}
     tags = {"attempts": str(len(numbers))}
     for number in numbers[-MOST_ATTEMPTS:]:
-        over = ended.get(number) is not None or number != numbers[-1]
+        over = not training or number != numbers[-1]
         tags[f"attempt.{number}"] = _sentence(began.get(number), ended.get(number), over=over)
     if (latest := began.get(numbers[-1])) and latest.places:
         tags["hosts"] = ", ".join(dict.fromkeys(place.host for place in latest.places))
         tags["devices"] = _counted([place.device for place in latest.places])
+        kinds = sorted({_kind(place.device) for place in latest.places})
+        tags["hardware"] = Hardware(workers=latest.workers, device=" and ".join(kinds)).words
     return tags
 
 
@@ -48,6 +55,11 @@ def _sentence(began: AttemptBegan | None, ended: AttemptEnded | None, *, over: b
 
 def _hosts(places: Sequence[WorkerPlace]) -> str:
     return _counted([place.host for place in places])
+
+
+def _kind(device: str) -> str:
+    """`NVIDIA H100` of `cuda:3 NVIDIA H100`: which of several equal ones it was does not matter."""
+    return device.partition(" ")[2] if device.startswith("cuda:") else device
 
 
 def _counted(names: Sequence[str]) -> str:

@@ -7,6 +7,7 @@ them.
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 
@@ -15,8 +16,14 @@ from harness.runs.folder import StudyFolder
 from harness.runs.plan_file import load_plan
 from harness.runs.search_log import SearchLog
 from harness.study.study_file import frozen_study
-from harness.tracking.mlflow_store import StudyRuns
-from harness.tracking.run_records import RunRecord, role_of, study_record, variant_record
+from harness.tracking.run_records import (
+    STUDY_ROLE,
+    RunRecord,
+    role_of,
+    study_record,
+    variant_record,
+)
+from harness.tracking.study_runs import StudyRuns
 from harness.tracking.tracker import Tracker, started, writing_alone
 from harness.tracking.trial_files import Signature, TrialFiles, signature
 
@@ -48,20 +55,37 @@ class Following:
 
     def poll(self) -> None:
         """Sends what is new. Nothing is raised: training goes on whatever happens here."""
-        if time.monotonic() < self._retry_at:
-            return
+        if time.monotonic() >= self._retry_at:
+            self._send(training=True)
+
+    def finish(self) -> None:
+        """Sends the last of it, when no driver trains any more: what is open was interrupted."""
+        self._send(training=False)
+
+    def _send(self, *, training: bool) -> None:
         try:
             study = self._planned()
             runs = self._runs = self._runs or self._connect(study)
-            for trial in self._trials.values():
-                if trial.changed() and (record := trial.record(study)) is not None:
-                    runs.write(record, started=started(self.folder, record))
-                    trial.sent()
+            runs.write_all(
+                self._news(study, training=training),
+                started=lambda record: started(self.folder, record),
+                written=lambda record: self._trials[record.role].sent(),
+            )
+            if not training:
+                self._end_parents(study)
             self.problem = ""
         except Exception as error:
             self.problem = self.tracker.failure(error)
             self._retry_at = time.monotonic() + RETRY_S
             self._forget()
+
+    def _news(self, study: StudyResults, *, training: bool) -> Iterator[RunRecord]:
+        for trial in self._trials.values():
+            changed = trial.changed()
+            if changed or (trial.is_open and not training):
+                record = trial.record(study, training=training)
+                if record is not None:
+                    yield record
 
     def _forget(self) -> None:
         """What MLflow holds is not known now, so it is compared with the whole files again."""
@@ -97,12 +121,23 @@ class Following:
     def _connect(self, study: StudyResults) -> StudyRuns:
         self._alone.enter_context(writing_alone(self.folder, 0))
         runs = self.tracker.connect(study, describe=False)
-        for record in (study_record(study), *(variant_record(study, v) for v in study.variants)):
-            if record.role not in runs.runs:
-                bare = _without_results(record)
+        for record in _parents(study):
+            # Without results: those are known after the analysis only.
+            bare = replace(record, groups=(), content="", status="RUNNING")
+            if record.role in runs.runs:
+                runs.write_status(bare)
+            else:
                 runs.write(bare, started=started(self.folder, bare))
         return runs
 
+    def _end_parents(self, study: StudyResults) -> None:
+        """The study and each variant has come to its end, or was interrupted before."""
+        assert self._runs is not None, "connected before"
+        lacking = {t.planned.variant for t in self._trials.values() if t.outcome is None}
+        for record in _parents(study):
+            is_open = lacking if record.role == STUDY_ROLE else record.tags["variant"] in lacking
+            self._runs.write_status(replace(record, status="KILLED" if is_open else "FINISHED"))
 
-def _without_results(record: RunRecord) -> RunRecord:
-    return replace(record, groups=(), content="", status="RUNNING")
+
+def _parents(study: StudyResults) -> list[RunRecord]:
+    return [study_record(study), *(variant_record(study, v) for v in study.variants)]

@@ -82,7 +82,7 @@ def main() -> None:
     with Following(folder, tracking_uri) as following:
         while not run_is_over.wait(POLL_S):
             following.poll()
-        following.poll()
+        following.finish()
     print(following.problem, file=answer, flush=True)
 
 

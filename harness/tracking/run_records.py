@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from harness.analysis.shrinkage import not_tuned, settings_in_force
@@ -37,7 +37,6 @@ STATUS_OF_OUTCOME: dict[OutcomeWord, Status] = {
     "failed": "FAILED",
     "out_of_memory": "FAILED",
 }
-
 
 STUDY_ROLE = "study"
 
@@ -69,15 +68,20 @@ class RunRecord:
 
 
 def records(study: StudyResults) -> Iterator[RunRecord]:
-    """Every run of the study, parents before their children."""
-    yield study_record(study)
+    """Every run of the study as it is while nobody trains it, parents before their children."""
+    yield at_rest(study_record(study))
     for variant in study.variants:
-        yield variant_record(study, variant)
+        yield at_rest(variant_record(study, variant))
     # A search may draw the same point twice; it is one training run, and one run here.
     trials = {role_of(trial.planned): trial for trial in study.trials}
     for trial in trials.values():
         if trial.reports or trial.outcome is not None or trial.attempts:
             yield trial_record(study, trial)
+
+
+def at_rest(record: RunRecord) -> RunRecord:
+    """What has not come to its end was interrupted, once no driver is there any more."""
+    return replace(record, status="KILLED") if record.status == "RUNNING" else record
 
 
 def study_record(study: StudyResults) -> RunRecord:
@@ -110,7 +114,7 @@ def variant_record(study: StudyResults, variant: str) -> RunRecord:
         "phase": "confirmation",
         "plan_sha256": study.plan.sha256,
         "outcomes": ", ".join(f"{n} {word}" for word, n in counts.items() if n) or "none yet",
-        "verdict": comparison.verdict if comparison else _no_verdict(study, variant),
+        "verdict": _verdict(study, variant),
     }
     if comparison:
         tags |= {"mlflow.note.content": comparison.sentence, "test": comparison.test}
@@ -132,8 +136,11 @@ def variant_record(study: StudyResults, variant: str) -> RunRecord:
     )
 
 
-def _no_verdict(study: StudyResults, variant: str) -> str:
-    return "baseline" if variant == study.baseline else "none yet"
+def _verdict(study: StudyResults, variant: str) -> str:
+    comparison = study.comparison(variant)
+    if comparison is None:
+        return "baseline" if variant == study.baseline else "none yet"
+    return comparison.verdict + (", exploratory" if comparison.exploratory else "")
 
 
 def trial_record(study: StudySnapshot, trial: TrialSnapshot) -> RunRecord:
@@ -156,19 +163,24 @@ def trial_run(
     *,
     groups: Sequence[MetricGroup],
     content: str,
+    training: bool = False,
 ) -> RunRecord:
-    """The run of a trial that has begun; what is sent of its reports are the `groups`."""
+    """The run of a trial that has begun; what is sent of its reports are the `groups`.
+
+    Args:
+        training: a driver runs the study, so a trial without an outcome is on its way to one.
+    """
     outcome = trial.outcome
     tags = {
         "study": study.name,
         "variant": trial.variant,
         "seed": str(trial.seed),
         "phase": trial.planned.phase,
-        "outcome": "running" if outcome is None else outcome.outcome,
+        "outcome": outcome.outcome if outcome else "running" if training else "interrupted",
         "trial_key": trial.key,
         "plan_sha256": study.plan.sha256,
         "data_sha256": study.plan.data_sha256,
-        **attempt_tags(trial.attempts),
+        **attempt_tags(trial.attempts, training=training),
     }
     if outcome is not None:
         optional = {
@@ -181,6 +193,8 @@ def trial_run(
             tags["diverged"] = str(outcome.diverged_at_step)
     if groups and trial.loss is not None:
         groups = [*groups[:-1], with_final_loss(groups[-1], trial.loss)]
+    status: Status = "RUNNING" if training else "KILLED"
+    elapsed_s = groups[-1].elapsed_s if groups else 0.0
     return RunRecord(
         role=role_of(trial.planned),
         key=trial.key,
@@ -191,8 +205,8 @@ def trial_run(
         tags=tags,
         groups=tuple(groups),
         content=content,
-        status="RUNNING" if outcome is None else STATUS_OF_OUTCOME[outcome.outcome],
-        duration_s=outcome.wall_time_s if outcome is not None else None,
+        status=status if outcome is None else STATUS_OF_OUTCOME[outcome.outcome],
+        duration_s=elapsed_s if outcome is None else outcome.wall_time_s,
     )
 
 

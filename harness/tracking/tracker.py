@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Experiment
 
-    from harness.tracking.mlflow_store import Sent, StudyRuns
+    from harness.tracking.study_runs import Sent, StudyRuns
 
 QUIET_S = 60.0
 """After a failure the server is left alone for so long, so that it cannot hold up a study."""
@@ -95,7 +95,7 @@ class Tracker:
             raise TrackingUnavailable(self._last_failure)
         study = load_results(self.folder) if results is None else results
         try:
-            return _within(at_most_s, lambda: self._sync(study))
+            return _within(at_most_s, lambda stop: self._sync(study, stop))
         except UserError:
             raise
         except _failures() as error:
@@ -110,11 +110,12 @@ class Tracker:
             return str(error)  # a file of the study, and not MLflow
         return without_password(f"{self.tracking_uri}: {_reason(error)}", self.given_uri)
 
-    def _sync(self, study: StudyResults) -> Sent:
+    def _sync(self, study: StudyResults, stop: threading.Event) -> Sent:
         with writing_alone(self.folder, OTHER_WRITER_S):
             runs = self.connect(study, describe=True)
-            for record in records(study):
-                runs.write(record, started=started(study.folder, record))
+            runs.write_all(
+                records(study), started=lambda record: started(study.folder, record), stop=stop
+            )
             runs.write_artifacts(STUDY_ROLE, _artifacts(study.folder))
         return runs.sent
 
@@ -125,7 +126,8 @@ class Tracker:
             describe: bring the description and the views of the experiment up to date; otherwise
                 they are written only where there are none.
         """
-        from harness.tracking.mlflow_store import StudyRuns, open_client
+        from harness.tracking.mlflow_store import open_client
+        from harness.tracking.study_runs import StudyRuns
 
         if self._client is None:
             with self._creating_alone():
@@ -194,23 +196,27 @@ def writing_alone(folder: StudyFolder, at_most_s: float) -> Iterator[None]:
         lock.release()
 
 
-def _within(at_most_s: float, work: Callable[[], Sent]) -> Sent:
-    """Does it in a thread, which is left alone when the time is over: it ends with the process.
+def _within(at_most_s: float, work: Callable[[threading.Event], Sent]) -> Sent:
+    """Does it in a thread, which ends after its request when the time is over, or after Ctrl-C.
 
     A limit for each request would not do: a slow server may take it for every one of thousands.
     """
     answers: list[Sent] = []
     errors: list[BaseException] = []
+    stop = threading.Event()
 
     def run() -> None:
         try:
-            answers.append(work())
+            answers.append(work(stop))
         except BaseException as error:
             errors.append(error)
 
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
-    thread.join(at_most_s)
+    try:
+        thread.join(at_most_s)
+    finally:
+        stop.set()
     if errors:
         raise errors[0]
     if not answers:
@@ -247,18 +253,17 @@ REASONS = {
     "Connection refused": "nothing answers there (connection refused)",
     "timed out": "no answer in time",
     "Failed to resolve": "there is no host of this name",
+    "error code 401": "it asks for a user and a password, and does not know these: set "
+    "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD",
+    "Invalid Host header": "it refuses this name of itself: add it to the server's --allowed-hosts",
+    "error code 403": "this user may not write there (403): ask who looks after the server",
 }
 """What MLflow buries in a line of several hundred characters, and in plain words."""
 LONGEST_REASON = 200
-DRIVERS = {"psycopg": "'psycopg[binary]'", "psycopg2": "psycopg2-binary", "MySQLdb": "mysqlclient"}
-"""Packages that are called otherwise than their module."""
 
 
 def _reason(error: Exception) -> str:
     text = str(error).strip()
-    if isinstance(error, ModuleNotFoundError):
-        module = str(error.name)
-        return f"its driver is not installed here: pip install {DRIVERS.get(module, module)}"
     for sign, words in REASONS.items():
         if sign in text:
             return words

@@ -117,7 +117,12 @@ class TrialFiles:
         self.attempts = events if anew else self.attempts + events
         return True
 
-    def record(self, study: StudySnapshot) -> RunRecord | None:
+    @property
+    def is_open(self) -> bool:
+        """It has begun, and has no outcome."""
+        return self.outcome is None and bool(self.groups or self.attempts)
+
+    def record(self, study: StudySnapshot, *, training: bool = True) -> RunRecord | None:
         """None of a trial that has not begun."""
         if not (self.groups or self.outcome or self.attempts):
             return None
@@ -129,7 +134,7 @@ class TrialFiles:
             outcome=self.outcome,
             attempts=tuple(self.attempts),
         )
-        return trial_run(study, trial, groups=self.groups, content=self.content)
+        return trial_run(study, trial, groups=self.groups, content=self.content, training=training)
 
     def sent(self) -> None:
         """All that was read is in MLflow. The last report stays: a final loss may join it."""

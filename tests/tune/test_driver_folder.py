@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tune.driver_files import DriverFiles
+from tune import driver_files
+from tune.delivery import folder_here
+from tune.driver_files import Driver, DriverFiles, dismiss, introduce
 from tune.driver_folder import DriverFolder
 
 CHUNK = 64
@@ -28,8 +32,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def actor(study: Path) -> Iterator[Any]:
     import ray
 
-    actor = ray.remote(DriverFiles).options(num_cpus=0, max_concurrency=4).remote()
-    ray.get(actor.open.remote(str(study)))
+    actor = ray.remote(DriverFiles).options(num_cpus=0, max_concurrency=4).remote("", str(study))
     yield actor
     ray.kill(actor)
 
@@ -76,31 +79,26 @@ def test_a_file_comes_back_as_it_went_whatever_its_size(
 @pytest.mark.parametrize(
     "ask",
     [
-        lambda files, study: files.names(study, ("trials", "0123")),
-        lambda files, study: files.names(study, ("trials", "..", "checkpoints")),
-        lambda files, study: files.names(study, (*PLACE, "../..")),
-        lambda files, study: files.names(study, ("/etc", "0123", "checkpoints")),
-        lambda files, study: files.names("/etc", PLACE),
-        lambda files, study: files.size(study, PLACE, "../spec.json"),
-        lambda files, study: files.read(study, PLACE, "../../../plan.json", 0, 1),
-        lambda files, study: files.remove(study, PLACE, ".."),
-        lambda files, study: files.remove(study, PLACE, ""),
-        lambda files, study: files.write(study, PLACE, "../x", 0, b"x"),
-        lambda files, study: files.finish(study, PLACE, ".a", "../outcome.json"),
-        lambda files, study: files.give_up(study, PLACE, "../../plan.json"),
-        lambda files, study: files.read_data(study, "plan.json", 0, 1),
-        lambda files, study: files.read_data("/etc", "manifest.json", 0, 1),
-        lambda files, study: files.owner("/etc"),
+        lambda files: files.names(("trials", "0123")),
+        lambda files: files.names(("trials", "..", "checkpoints")),
+        lambda files: files.names((*PLACE, "../..")),
+        lambda files: files.names(("/etc", "0123", "checkpoints")),
+        lambda files: files.size(PLACE, "../spec.json"),
+        lambda files: files.read(PLACE, "../../../plan.json", 0, 1),
+        lambda files: files.remove(PLACE, ".."),
+        lambda files: files.remove(PLACE, ""),
+        lambda files: files.write(PLACE, "../x", 0, b"x"),
+        lambda files: files.finish(PLACE, ".a", "../outcome.json"),
+        lambda files: files.give_up(PLACE, "../../plan.json"),
+        lambda files: files.read_data("../plan.json", 0, 1),
     ],
 )
 def test_no_name_leads_out_of_the_checkpoints_of_a_trial(
-    study: Path, ask: Callable[[DriverFiles, str], Any]
+    study: Path, ask: Callable[[DriverFiles], Any]
 ) -> None:
-    files = DriverFiles()
-    files.open(str(study))
     (study / "plan.json").write_text("{}")
-    with pytest.raises(ValueError, match=r"is no|has not opened"):
-        ask(files, str(study))
+    with pytest.raises(ValueError, match="is no"):
+        ask(DriverFiles(str(study / "data"), str(study)))
     assert (study / "plan.json").read_text() == "{}"
 
 
@@ -130,12 +128,49 @@ def test_what_the_drivers_disk_says_is_heard_where_the_worker_is(
     assert error.value.strerror, "as of a disk of its own"
 
 
-def test_without_the_driver_it_is_an_error_of_the_machine(study: Path) -> None:
+def _until_it_fails(ask: Callable[[], Any], until: float) -> None:
+    while time.monotonic() < until:
+        ask()
+
+
+def test_the_actor_that_dies_comes_back_and_ends_with_the_driver(
+    study: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import ray
 
-    actor = ray.remote(DriverFiles).options(num_cpus=0).remote()
-    ray.get(actor.open.remote(str(study)))
-    folder = DriverFolder(actor, str(study), study.joinpath(*PLACE))
-    ray.kill(actor)
+    where = str(study.joinpath(*PLACE))
+    alone = introduce(dataset_path=study, study=study)
+    assert alone["files"] is None
+    assert folder_here(alone, where, lambda: None) == where
+    monkeypatch.setattr(driver_files, "_alone", lambda: False)
+    driver = introduce(dataset_path=study, study=study)
+    assert introduce(dataset_path=study, study=study) == driver
+    assert folder_here(driver, where, lambda: None) == where, "this is the driver's own node"
+    assert driver["files"] is not None
+    elsewhere: Driver = {**driver, "node": "another"}
+
+    def folder() -> DriverFolder:
+        found = folder_here(elsewhere, where, lambda: None)
+        assert isinstance(found, DriverFolder)
+        return found
+
+    put(folder().child("step-00000012"), "part", b"content")
+    assert folder_here(elsewhere, "/mnt/all/study/0123", lambda: None) == "/mnt/all/study/0123"
+    assert folder_here(elsewhere, "s3://bucket/x", lambda: None) == "s3://bucket/x"
+
+    ray.kill(ray.get_actor(driver["files"]), no_restart=False)
+    until = time.monotonic() + 60
+    while time.monotonic() < until:
+        with contextlib.suppress(OSError):
+            assert folder().child("step-00000012").size("part") == 7
+            break
+    (study / "owner.json").write_text("this process")
+    assert folder_here(elsewhere, where, lambda: None) == where, "it sees the driver's disk"
+    (study / "owner.json").unlink()
+
+    last = folder()
+    dismiss(driver)
     with pytest.raises(OSError, match="the driver's node does not answer"):
-        folder.names()
+        _until_it_fails(last.names, until)
+    with pytest.raises(OSError, match="it has ended"):
+        folder()

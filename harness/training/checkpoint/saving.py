@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
 
 import torch
@@ -23,6 +24,9 @@ SHARE_OF_TIME = 0.02
 
 VISIBLE_WITHIN_S = 10.0
 """A network file system may show worker 0 a file of another host this much later."""
+
+GOES_ON_EVERY_S = 30.0
+"""Between two signs of a worker that still writes; well below `COLLECTIVE_TIMEOUT_S`."""
 
 Describe = Callable[[Sequence[dict[str, int]], Sequence[Part]], Manifest]
 
@@ -79,7 +83,7 @@ def save(
         SaveFailed: on every worker.
     """
     child = folder.child(manifests.folder_name(step))
-    mine, reason = _write_own(child, ranges, backend)
+    mine, reason = _write_all(child, ranges, backend)
     rows = _exchange(mine, list(counters.values()), backend)
     if missing := [rank for rank, row in enumerate(rows) if not row[0]]:
         raise SaveFailed(reason or f"worker {missing[0]} could not write its part")
@@ -95,6 +99,25 @@ def save(
         raise SaveFailed(reason or "worker 0 could not complete the checkpoint")
     if backend.rank == 0 and keep is not None:
         _prune(folder, step, keep)
+
+
+def _write_all(
+    child: Folder, ranges: Sequence[LabelledRange], backend: Backend
+) -> tuple[Part | None, str | None]:
+    """Every worker's part. A collective call, however much longer one of them takes than another.
+
+    A worker that is done would wait for the slowest in a single exchange, which the backend gives
+    up after some minutes (`COLLECTIVE_TIMEOUT_S`); so they tell one another that they go on.
+    """
+    if backend.num_workers == 1:
+        return _write_own(child, ranges, backend)
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        writing = pool.submit(_write_own, child, ranges, backend)
+        while True:
+            wait([writing], timeout=GOES_ON_EVERY_S)
+            pending = torch.tensor([float(not writing.done())], device=backend.device)
+            if not backend.sum_over_workers(pending).item():
+                return writing.result()
 
 
 def _write_own(

@@ -119,13 +119,11 @@ def test_a_study_that_is_already_running_is_refused(
 def test_storage_that_cannot_be_written_exits_with_2_before_ray_and_is_no_part_of_the_plan(
     optbench: Optbench, study_file: Path, tmp_path: Path
 ) -> None:
-    (tmp_path / "file").write_text("no folder")
-    runs = tmp_path / "runs"
+    runs, what = tmp_path / "runs", "what://bucket"
     code, _, errors = optbench("run", study_file, "--runs-dir", runs, "--storage", "")
     assert (code, "checkpoints.storage" in errors, runs.exists()) == (2, True, False)
-    for storage in ("what://bucket", str(tmp_path / "file" / "x")):
-        code, _, errors = optbench("run", study_file, "--runs-dir", runs, "--storage", storage)
-        assert (code, f"kept at {storage}: " in errors, "Traceback" in errors) == (2, True, False)
+    code, _, errors = optbench("run", study_file, "--runs-dir", runs, "--storage", what)
+    assert (code, f"kept at {what}: " in errors, "Traceback" in errors) == (2, True, False)
     assert not list(runs.glob("*/trials"))
     code, _, errors = optbench("plan", study_file, "--runs-dir", runs)
     assert code == 0, "the frozen plan is the same without it"

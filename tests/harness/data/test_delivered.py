@@ -177,6 +177,10 @@ def test_a_driver_whose_folder_is_now_another_is_refused_before_the_tokens_trave
     assert source.asked == ["manifest.json"]
     with pytest.raises(Undelivered, match=r"neither at .*holds other tokens"):
         obtain("0" * 64, path=folder, cache_dir=tmp_path / "here")
+    with (folder / "train.bin").open("rb+") as file:
+        file.write(b"x")
+    with pytest.raises(Undelivered, match=r"train\.bin has SHA-256"):
+        obtain(sha256, path=folder, cache_dir=tmp_path / "here")
     (folder / "manifest.json").write_text("{}")
     with pytest.raises(Undelivered, match=r"manifest\.json is of another version or broken"):
         obtain(sha256, chunks=Source(folder), cache_dir=tmp_path / "here")

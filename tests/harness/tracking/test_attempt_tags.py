@@ -42,13 +42,14 @@ TWICE: list[AttemptEvent] = [
 
 
 def test_each_attempt_says_why_and_where_it_ended() -> None:
-    assert attempt_tags(TWICE) == {
+    assert attempt_tags(TWICE, training=True) == {
         "attempts": "2",
         "attempt.1": "worker_died at step 40: worker 1 was killed by SIGKILL; "
         "on host-a (2), host-b",
         "attempt.2": "running; resumed at step 30; on host-a, host-c",
         "hosts": "host-a, host-c",
         "devices": "cpu (2)",
+        "hardware": "2 workers on cpu",
     }
 
 
@@ -79,5 +80,5 @@ def test_a_trial_without_a_report_is_there_once_it_was_tried(
     for event in TWICE:
         folder.trial(waiting.key).append_attempt(event)
     (record,) = (r for r in records(load_results(folder)) if r.name == "muon seed 1")
-    assert record.status == "RUNNING"
+    assert record.status == "KILLED"
     assert record.tags["attempts"] == "2"

@@ -147,7 +147,7 @@ SYNC_AND_DIE = """
 import os, signal, sys
 from pathlib import Path
 from harness.runs.folder import StudyFolder
-from harness.tracking import mlflow_store as store
+from harness.tracking import study_runs as store
 from harness.tracking.tracker import Tracker
 
 write = store.StudyRuns._write_values

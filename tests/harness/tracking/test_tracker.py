@@ -18,6 +18,7 @@ from harness.report.write import write_report
 from harness.runs.folder import StudyFolder
 from harness.runs.plan_file import load_plan
 from harness.tracking import mlflow_store as store
+from harness.tracking.batches import ENTITIES_PER_BATCH, PARAMS_PER_BATCH
 from harness.tracking.metrics import CURVES, GROUPED, rounded
 from harness.tracking.run_records import records, trial_record
 from harness.tracking.tracker import Tracker, TrackingUnavailable, ui_command
@@ -152,8 +153,8 @@ def test_large_studies_stay_below_the_limits_of_a_request(
     folder = made_up_study(seeds=(0,), variants=many, effects={}, steps=60, every=1)
     view = load_results(folder)
     study, *_, last = records(view)
-    assert len(study.params) > store.PARAMS_PER_BATCH, "the test is about more than one request"
-    assert sum(len(group.values) for group in last.groups) > store.METRICS_PER_BATCH
+    assert len(study.params) > PARAMS_PER_BATCH, "the test is about more than one request"
+    assert sum(len(group.values) for group in last.groups) > ENTITIES_PER_BATCH
     for trial in view.trials[1:]:
         shutil.rmtree(folder.trial(trial.key).path)
     Tracker(folder).sync()

@@ -13,7 +13,12 @@ from harness.errors import UserError
 from harness.study.code_version import code_sha256
 from harness.training import loop
 from harness.training.checkpoint import newest, newest_valid, resume, saving, storage
-from harness.training.checkpoint.storage import LocalFolder, RemoteFolder, open_folder
+from harness.training.checkpoint.storage import (
+    LocalFolder,
+    RemoteFolder,
+    check_storage,
+    open_folder,
+)
 
 EVERY_TWO = {"checkpoint_every_minutes": 0.0, "checkpoint_every_steps": 2}
 OFTEN = "training.evaluation_every=1"
@@ -101,3 +106,30 @@ def test_a_local_file_appears_whole_and_readable_by_others(tmp_path: Path) -> No
     assert (tmp_path / "new" / "file").read_text() == "content"
     assert (tmp_path / "new" / "file").stat().st_mode & 0o777 == 0o644
     assert (folder.names(), folder.size("file"), folder.size("none")) == (["file"], 7, None)
+
+
+def test_storage_is_tried_before_anything_is_trained(tmp_path: Path) -> None:
+    check_storage(f"file://{tmp_path}/new")
+    assert list((tmp_path / "new").iterdir()) == [], "nothing stays there"
+    (tmp_path / "file").write_text("no folder")
+    with pytest.raises(UserError, match=r"kept at .*/file/x: Not a directory"):
+        check_storage(str(tmp_path / "file" / "x"))
+
+
+def test_a_folder_that_is_open_stays_what_it_is(tmp_path: Path) -> None:
+    folder = RemoteFolder(in_a_folder(tmp_path), "bucket")
+    assert open_folder(folder) is folder
+
+
+def test_a_copy_that_came_damaged_from_another_host_is_seen(
+    run: Callable[..., Any], make: Callable[..., Any], saved_once: Path
+) -> None:
+    class Damaging(RemoteFolder):
+        def local(self, name: str, scratch: Path) -> Path:
+            path = super().local(name, scratch)
+            path.write_bytes(path.read_bytes()[:-1] + b"x")
+            return path
+
+    folder = Damaging(in_a_folder(saved_once), "step-00000004")
+    with pytest.raises(UserError, match="is not what was written"):
+        run(OFTEN, resume_from=folder)
