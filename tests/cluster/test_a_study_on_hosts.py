@@ -32,7 +32,7 @@ pytestmark = [pytest.mark.cluster, pytest.mark.skipif(bool(LACKING), reason=str(
 WORKERS = ("w1", "w2", "w3")
 STUDY, ALONE, RUNS = "/tmp/tiny.toml", "/tmp/alone", "/tmp/runs"
 SETTINGS = (
-    *("--set", "training.steps=120"),
+    *("--set", "training.steps=100"),
     *("--set", "training.evaluation_every=10"),
     *("--set", "checkpoints.every_steps=10"),
     *("--set", "resources.workers=2"),
@@ -174,7 +174,7 @@ class Scenario:
         def found() -> tuple[str, AttemptBegan, int] | None:
             assert study.poll() is None, (self.outputs / "study.txt").read_text()[-4000:]
             for key, began, step in open_attempts(self.story.runs):
-                if key not in self.story.hit.values() and 30 <= step <= 70:
+                if key not in self.story.hit.values() and 20 <= step <= 60:
                     return key, began, step
             return None
 
