@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 export MLFLOW_DISABLE_TELEMETRY := true
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: help install quickstart test faults container-test lint format docs bench gpu clean
+.PHONY: help install quickstart test faults cluster-test container-test lint format docs bench gpu clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -30,6 +30,9 @@ test: $(STAMP)  ## set up, then run the whole test suite, in two processes
 
 faults: $(STAMP)  ## real faults in real processes: servers and workers that die or stand still
 	$(BIN)/python -m pytest -m faults
+
+cluster-test: $(STAMP)  ## a study on several hosts (network namespaces) that are lost; as root on Linux
+	$(BIN)/python -m pytest -n 0 -q -s -m cluster tests/cluster
 
 container-test: $(STAMP)  ## with Podman: build the image, run docker/compose.yaml and a study on it
 	PATH="$(BIN):$$PATH" tests/docker/container_test.sh

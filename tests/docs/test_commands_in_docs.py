@@ -19,14 +19,16 @@ from harness.cli.main import main
 
 ROOT = Path(__file__).parents[2]
 
+TEAM = "tests/support/team_on_hosts.py"  # of `make cluster-test`
+
 # What runs a command that is not run here: a file of the repository, or else what it needs.
 ELSEWHERE = {
     r"make test$": ".ci/run",
     r"make docs$": "tests/test_docs.py",
-    # The last block of docs/how-to/cluster.md: two nodes on one machine.
-    r"optbench run studies/quickstart.toml --address auto$": ".ci/cluster",
-    r"(ray (get-auth-token|stop)|export RAY_AUTH_MODE)": ".ci/cluster",
-    r"ray start .*--num-cpus=1$": ".ci/cluster",
+    r"optbench run studies/quickstart.toml --address auto": TEAM,
+    r"(ray (get-auth-token|start)|export RAY_AUTH_MODE|export MLFLOW_(TRACK|AUTH))": TEAM,
+    r"mlflow server --app-name basic-auth": TEAM,
+    r"python -c \"from mlflow.server import get_app_client": TEAM,
     r"(make quickstart$|optbench (run|report) )": "tests/harness/cli/test_run.py",
     r"optbench sync ": "tests/harness/tracking/test_sync_command.py",
     r"optbench ui$": "tests/harness/tracking/test_tracker.py",
@@ -39,8 +41,8 @@ ELSEWHERE = {
     r"(mlflow server|export MLFLOW_)": "tests/docker/test_cluster_files.py",
     r"python benchmarks/": "Makefile",
     r"optbench trial .*gpus_per_worker=1": "needs a GPU: by hand",
-    r"(ray start|export OPTBENCH_CACHE)": "needs two machines: by hand",
     r"make faults": "needs half an hour: by hand",
+    r"make cluster-test": "needs root: by hand",
     r"docker compose ": "needs Docker: by hand",
     r"kubectl ": "needs Kubernetes: by hand",
 }
