@@ -23,7 +23,8 @@ from tune.capacity import fits, gangs_that_fit
 from tune.cluster import capacity
 from tune.halving import HalvingWithinVariants, earlier_runs
 from tune.job import Job, Launch
-from tune.recorder import Observer, Recorder
+from tune.observers import Observer
+from tune.recorder import Recorder
 from tune.rounds import Round
 from tune.search import LoggedSearch
 from tune.trainable import TrialTrainable
@@ -105,6 +106,7 @@ def run_round(
         breaker=Breaker(variants=search.variants, proven=_has_trained(launch)),
         deadline=deadline,
     )
+    search.write, search.has_told_ends = recorder.write, recorder.has_told_ends
     _fit(
         launch.resources,
         recorder,

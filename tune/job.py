@@ -54,10 +54,11 @@ class Launch:
 
     def config(self, job: Job) -> dict[str, Any]:
         """Plain values: the actor that holds a gang does without torch, so without our types."""
-        events = self.folder.trial(job.key).attempts()
+        trial = self.folder.trial(job.key)
+        events, reports = trial.attempts(), trial.reports()
         numbers = [event.attempt for event in events if isinstance(event, AttemptBegan)]
         earlier = endings_by(code_sha256(), events)
-        context = self.checkpoints.for_workers(self.folder.trial(job.key).checkpoints_path)
+        context = self.checkpoints.for_workers(trial.checkpoints_path)
         return {
             "key": job.key,
             "variant": job.variants[0],
@@ -68,6 +69,7 @@ class Launch:
             "ports": self.resources.ports,
             "heartbeat_timeout_s": self.resources.heartbeat_timeout_s,
             "attempt": max(numbers, default=0) + 1,
+            "reported_step": max((report.step for report in reports), default=-1),
             "earlier": [ended.model_dump(mode="json") for ended in earlier],
             "code_sha256": code_sha256(),
             "code_version": code_version(),

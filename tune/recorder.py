@@ -1,48 +1,47 @@
-"""Writes down what comes back from the trials, before anybody hears of it."""
+"""Writes down what comes back from the trials, before anybody hears of it.
+
+Tune's loop must not wait for a disk: what Tune calls here hands errands to a `Writer`, and in every
+turn of the loop what is on disk by then is told, in the loop's own thread.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from typing import Any, Protocol
+from functools import partial
+from typing import Any
 
 from ray import tune as ray_tune
 
-from harness.errors import StudyStopped
-from harness.runs.attempts import (
-    ATTEMPT_EVENT,
-    FAILURES,
-    AttemptBegan,
-    AttemptEnd,
-    AttemptEnded,
-)
+from harness.errors import StudyStopped, UserError
+from harness.runs.attempts import ATTEMPT_EVENT, AttemptBegan, AttemptEnd, AttemptEnded
 from harness.runs.folder import StudyFolder
 from harness.training.records import Outcome, Report
 from tune.breaker import Breaker
 from tune.job import Job
 from tune.nodes import lost_nodes
+from tune.observers import Observer, Told
 from tune.trainable import ATTEMPT, OUTCOME, REPORT
+from tune.trial_files import TrialFiles
+from tune.writer import Writer
 
+LOOK_FOR_STOPS_S = 2.0
+"""How often the folders of the trials that run are looked at for requests to stop them."""
 
-class Observer(Protocol):
-    """Told of everything after it is on disk."""
+PATIENCE_S = 30.0
+"""A disk that takes no record for so long at the end of a run is not waited for any longer."""
 
-    def trial_started(self, job: Job) -> None: ...
-    def trial_reported(self, key: str, report: Report) -> None: ...
-    def attempt_failed(self, key: str, cause: str) -> None: ...
-    def trial_ended(self, key: str, outcome: Outcome) -> None: ...
-    def trial_given_up(self, key: str, cause: str) -> None: ...
+NOTHING_ELSE_S = 1.0
+"""How long a searcher that nothing else runs beside waits at once for outcomes to be written."""
 
 
 class Recorder(ray_tune.Callback):  # type: ignore[misc]
-    """Writes what trials yield into their folders, then tells the observers.
+    """Has what trials yield written into their folders, then told to the observers.
 
     Args:
         job_of: the job with a trial_key.
-        breaker: told of every attempt; while it waits for the first step of any trial, no trial
-            that failed before its own has an outcome.
+        breaker: see `Told`.
         deadline: by `time.monotonic`, after which trials are stopped; None: never.
     """
 
@@ -55,16 +54,17 @@ class Recorder(ray_tune.Callback):  # type: ignore[misc]
         breaker: Breaker,
         deadline: float | None = None,
     ) -> None:
-        self.folder, self.job_of, self.observers = folder, job_of, observers
-        self.breaker, self.deadline = breaker, deadline
-        self.fault: StudyStopped | None = None  # why no trial of this run can go on
-        self.begun: dict[str, float] = {}  # of the trials that have no outcome yet
+        self.folder, self.job_of, self.deadline = folder, job_of, deadline
+        self.told = Told(observers, breaker)
+        self.writer, self.files = Writer(), TrialFiles(folder)
+        # What has come in, and need not be on disk yet.
+        self.begun: dict[str, float] = {}  # trials that have not ended
         self.attempts: dict[str, AttemptBegan] = {}  # under way
-        self.steps: dict[str, int] = {}  # the last one that is on disk
-        self.last: dict[str, Report] = {}
-        self.waiting: dict[str, Outcome] = {}  # for the first step of any trial
-        self.ended: dict[str, AttemptEnded] = {}  # the last attempt of each trial
-        self.given_up: dict[str, str] = {}
+        self.ended: dict[str, AttemptEnded] = {}  # the last attempt of each of these trials
+        self.came_to: dict[str, int] = {}  # the last step that was reported
+        # What the writer has found.
+        self.stops: dict[str, str] = {}  # why somebody asked a trial to stop
+        self.looked_for_stops = time.monotonic()
 
     def __getstate__(self) -> dict[str, Any]:
         """Nothing: Tune pickles callbacks for `Tuner.restore`, and we resume from our own files."""
@@ -72,13 +72,17 @@ class Recorder(ray_tune.Callback):  # type: ignore[misc]
 
     # What Ray Tune calls.
 
+    def on_step_begin(self, iteration: int, trials: list[Any], **_: Any) -> None:
+        self.tell()
+        if time.monotonic() - self.looked_for_stops > LOOK_FOR_STOPS_S:
+            self.looked_for_stops = float("inf")  # one look at a time
+            self.write(partial(self.files.stops, list(self.begun)), self._have_looked)
+
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
         job = self.job_of(_key(trial))
-        if job.key in self.begun:
-            return  # another attempt
-        self.begun[job.key] = time.monotonic()
-        for observer in self.observers:
-            observer.trial_started(job)
+        if job.key not in self.begun:  # else it is another attempt
+            self.begun[job.key] = time.monotonic()
+            self.told.started(job)
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **_: Any
@@ -87,55 +91,51 @@ class Recorder(ray_tune.Callback):  # type: ignore[misc]
         if self.fault is not None:
             return
         key = _key(trial)
-        with self._writing():
-            if ATTEMPT in result:
-                event = ATTEMPT_EVENT.validate_json(result[ATTEMPT])
-                if isinstance(event, AttemptBegan):
-                    self._begin(key, event)
-                else:
-                    self._attempt_ended(key, event)
-            if REPORT in result:
-                self._report(key, Report.model_validate_json(result[REPORT]))
-            if OUTCOME in result:
-                self._end(key, Outcome.model_validate_json(result[OUTCOME]))
+        if ATTEMPT in result:
+            event = ATTEMPT_EVENT.validate_json(result[ATTEMPT])
+            if isinstance(event, AttemptBegan):
+                self._begin(key, event)
+            else:
+                self._end_attempt(key, event)
+        if REPORT in result:
+            self._report(key, Report.model_validate_json(result[REPORT]))
+        if OUTCOME in result:
+            self._end(key, Outcome.model_validate_json(result[OUTCOME]))
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
         """A trial that ends without an outcome of its own was stopped by the scheduler."""
         key = _key(trial)
         if key not in self.begun or self.wants_end():
             return  # all of them were stopped, and none by a scheduler
-        with self._writing():
-            if (why := self.folder.trial(key).stop_requested()) is not None:
-                self.folder.trial(key).clear_stop()
-                self._close(key, "stopped", why)
-                self._give_up(key, why)
-                return
-            reason = "stopped early: behind the other configurations of its variant"
-            self._close(key, "outcome", reason)
-            self._end(key, Outcome(outcome="stopped", reason=reason))
+        if (why := self.stops.get(key)) is not None:
+            self.write(partial(self.files.clear_stop, key))
+            self._close(key, "stopped", why)
+            self._give_up(key, why)
+            return
+        reason = "stopped early: behind the other configurations of its variant"
+        self._close(key, "outcome", reason)
+        self._end(key, Outcome(outcome="stopped", reason=reason))
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
         """Tune tries again; the next attempt is told of this one."""
-        with self._writing():
-            self._actor_failed(trial)
-        own = trial.config["trial"]
+        self._actor_failed(trial)
+        key, own = _key(trial), trial.config["trial"]
         own["attempt"] += 1
-        if (ended := self.ended.get(_key(trial))) is not None:
+        own["reported_step"] = max(own["reported_step"], self.came_to.get(key, -1))
+        if (ended := self.ended.get(key)) is not None:
             own["earlier"] = [*own["earlier"], ended.model_dump(mode="json")]
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
         """The trial has no attempts left."""
-        with self._writing():
-            self._actor_failed(trial)
+        self._actor_failed(trial)
         key = _key(trial)
         self._give_up(key, self.ended[key].cause if key in self.ended else str(trial.get_error()))
 
-    # What the driver asks.
+    # What the driver and the search ask.
 
     def wants_stop(self, trial_id: str, result: dict[str, Any]) -> bool:
         """Whether somebody asked for the end of this trial."""
-        key = result["config"]["trial"]["key"]
-        return self.folder.trial(key).stop_requested() is not None
+        return result["config"]["trial"]["key"] in self.stops
 
     def wants_end(self) -> bool:
         """Whether nothing more is to be trained."""
@@ -143,55 +143,96 @@ class Recorder(ray_tune.Callback):  # type: ignore[misc]
 
     def end(self, why: str) -> None:
         """Ends the run for a reason that is no trial's."""
-        self.fault = self.fault or StudyStopped(why)
+        self.told.fault = self.fault or StudyStopped(why)
+
+    @property
+    def fault(self) -> Exception | None:
+        return self.told.fault
+
+    @property
+    def given_up(self) -> dict[str, str]:
+        return self.told.given_up
 
     @property
     def is_late(self) -> bool:
         return self.deadline is not None and time.monotonic() > self.deadline
 
+    def write(
+        self,
+        work: Callable[[], Any],
+        then: Callable[[Any], None] = lambda _: None,
+        *,
+        awaited: bool = False,
+    ) -> None:
+        """Has something written after all that was handed in before, see `Writer.put`."""
+        self.writer.put(work, then, awaited=awaited)
+
+    def tell(self) -> None:
+        """Tells of all that is on disk by now. A disk that is full ends the run."""
+        try:
+            self.writer.drain()
+        except OSError as error:
+            place = error.filename or self.folder.path
+            self.told.fault = StudyStopped(
+                f"cannot write {place}: {error.strerror}: make room there, and run the same "
+                "command again; what was finished is kept"
+            )
+        except UserError as error:  # a damaged file
+            self.told.fault = error
+
+    def has_told_ends(self, *, wait: bool) -> bool:
+        """Whether every trial that has ended is on disk and told of.
+
+        Args:
+            wait: nothing else runs that could be held up.
+        """
+        self.tell()
+        until = time.monotonic() + NOTHING_ELSE_S
+        while wait and not self.writer.is_settled and time.monotonic() < until:
+            self.writer.flush(patience_s=NOTHING_ELSE_S)
+            self.tell()
+        return self.writer.is_settled
+
     def close(self) -> None:
-        """After the last trial, or when the run was interrupted."""
+        """After the last trial, or when the run was interrupted: all that came in is written.
+
+        Raises:
+            StudyStopped: the disk stands still.
+        """
         cause = "the time budget was spent" if self.is_late else "the run was interrupted"
-        with self._writing():
-            for key in list(self.attempts):
-                self._close(key, "stopped", cause)
-        if self.fault is None and self.waiting:
-            (first, *_) = self.waiting.values()
-            self.fault = systemic(first.reason or "")
+        for key in list(self.attempts):
+            self._close(key, "stopped", cause)
+        try:
+            while not self.writer.is_idle:
+                if left := self.writer.flush(patience_s=PATIENCE_S):
+                    raise StudyStopped(
+                        f"the disk of {self.folder.path} has taken nothing for {PATIENCE_S:.0f} s: "
+                        f"the last {left} records are not written. Run the same command again once "
+                        "it answers: trials go on from their checkpoints"
+                    )
+                self.tell()
+            self.tell()
+        finally:
+            self.writer.stop()
+        self.told.is_over()
 
     # The course of an attempt.
 
     def _begin(self, key: str, event: AttemptBegan) -> None:
-        trial = self.folder.trial(key)
-        trial.begin(self.job_of(key).spec, event)
         self.attempts[key] = event
-        self.steps[key] = max((report.step for report in trial.reports()), default=-1)
+        self.write(partial(self.files.begin, key, self.job_of(key).spec, event))
 
     def _report(self, key: str, report: Report) -> None:
-        """A trial that goes on from a checkpoint reports steps again: the first report stays."""
-        if report.step > 0:
-            self.breaker.trained()
-            self._settle_waiting()
-        if report.step <= self.steps.get(key, -1):
-            return
-        self.folder.trial(key).append(report)
-        self.steps[key], self.last[key] = report.step, report
-        for observer in self.observers:
-            observer.trial_reported(key, report)
+        self.came_to[key] = max(report.step, self.came_to.get(key, -1))
+        told = partial(self.told.reported, key, report)
+        self.write(partial(self.files.report, key, report), told)
+        self.write(partial(self.files.stops, [key]), self.stops.update)
 
-    def _attempt_ended(self, key: str, event: AttemptEnded) -> None:
-        step = max(event.step, self.steps.get(key, 0))
-        event = event.model_copy(update={"step": step})
-        self.folder.trial(key).append_attempt(event)
+    def _end_attempt(self, key: str, event: AttemptEnded) -> None:
         self.attempts.pop(key, None)
         self.ended[key] = event
-        if event.end not in FAILURES:
-            return
-        self.breaker.failed(self.job_of(key).variants[0], event)
-        for observer in self.observers:
-            observer.attempt_failed(key, event.cause)
-        if (cause := self.breaker.fault()) is not None:
-            self.fault = systemic(cause)
+        told = partial(self.told.attempt_ended, self.job_of(key))
+        self.write(partial(self.files.end_attempt, key, event), told)
 
     def _actor_failed(self, trial: Any) -> None:
         """Where the actor that held the gang died itself, nobody has told how the attempt ended."""
@@ -211,69 +252,42 @@ class Recorder(ray_tune.Callback):  # type: ignore[misc]
         if began is not None:
             at = datetime.now(UTC).isoformat(timespec="seconds")
             event = AttemptEnded(attempt=began.attempt, at=at, end=end, cause=cause, signature=end)
-            self._attempt_ended(key, event)
+            self._end_attempt(key, event)
 
     # The end of a trial.
 
     def _end(self, key: str, outcome: Outcome) -> None:
-        begun, last = self.begun.pop(key, None), self.last.pop(key, None)
-        if outcome.wall_time_s is None and begun is not None:
-            outcome = _as_far_as_it_came(outcome, last, time.monotonic() - begun)
-        if outcome.outcome in ("failed", "out_of_memory") and not self.breaker.proven:
-            self.waiting[key] = outcome
-            return
-        self._finish(key, outcome)
+        begun = self._forget(key)
+        wall_time_s = None if begun is None else time.monotonic() - begun
+        finish = partial(self._finish, key, outcome, wall_time_s)
+        if outcome.outcome in ("failed", "out_of_memory"):
+            # Whether anything has trained by now is known when all before this is told.
+            self.write(_nothing, lambda _: self.told.failed(outcome, finish), awaited=True)
+        else:
+            finish()
 
-    def _settle_waiting(self) -> None:
-        """Something trains: what failed before its first step failed by itself."""
-        while self.waiting:
-            self._finish(*self.waiting.popitem())
-
-    def _finish(self, key: str, outcome: Outcome) -> None:
-        self.folder.trial(key).finish(outcome)
-        self.ended.pop(key, None)
-        for observer in self.observers:
-            observer.trial_ended(key, outcome)
+    def _finish(self, key: str, outcome: Outcome, wall_time_s: float | None) -> None:
+        work = partial(self.files.finish, key, outcome, wall_time_s)
+        self.write(work, partial(self.told.ended, key), awaited=True)
 
     def _give_up(self, key: str, cause: str) -> None:
-        self.begun.pop(key, None)
-        self.given_up[key] = cause
-        for observer in self.observers:
-            observer.trial_given_up(key, cause)
+        self._forget(key)
+        self.write(_nothing, lambda _: self.told.gave_up(key, cause), awaited=True)
 
-    @contextmanager
-    def _writing(self) -> Iterator[None]:
-        """A disk that is full ends the run; what Tune made of the exception would be a failure."""
-        try:
-            yield
-        except OSError as error:
-            place = error.filename or self.folder.path
-            self.fault = StudyStopped(
-                f"cannot write {place}: {error.strerror}: make room there, and run the same "
-                "command again; what was finished is kept"
-            )
+    def _forget(self, key: str) -> float | None:
+        """What has come in of a trial that is over; returns when it began."""
+        self.ended.pop(key, None)
+        self.came_to.pop(key, None)
+        return self.begun.pop(key, None)
 
-
-def systemic(cause: str) -> StudyStopped:
-    return StudyStopped(
-        f"every trial failed before its first step, in the same way: {cause}. This is not the "
-        "trials' fault: nothing was recorded as an outcome. Mend it and run the same command again "
-        "(`optbench doctor` checks this machine)"
-    )
+    def _have_looked(self, stops: dict[str, str]) -> None:
+        self.stops.update(stops)
+        self.looked_for_stops = time.monotonic()
 
 
 def _key(trial: Any) -> str:
     return str(trial.config["trial"]["key"])
 
 
-def _as_far_as_it_came(outcome: Outcome, last: Report | None, wall_time_s: float) -> Outcome:
-    """What a stopped or failed trial spent, from its last report: the ledger counts it."""
-    known: dict[str, Any] = {"wall_time_s": wall_time_s}
-    if last is not None:
-        known |= {"step": last.step, "tokens": last.tokens}
-        if outcome.outcome == "stopped":
-            known |= {
-                "validation_loss": last.validation_loss,
-                "validation_accuracy": last.validation_accuracy,
-            }
-    return outcome.model_copy(update=known)
+def _nothing() -> None:
+    """Only its place in the order counts."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +39,8 @@ class LoggedSearch(Searcher):  # type: ignore[misc]
     """Hands out one configuration of each variant after another, each on every tuning seed.
 
     All that happens is in the log, and the next point depends on nothing else. A search that was
-    interrupted first trains the configurations that had not ended.
+    interrupted first trains the configurations that had not ended. A point is written before
+    anything of its training runs is: by the same writer, in order.
 
     It is also an observer of the driver: it learns of an outcome when that is on disk. A training
     run that the driver gave up has none: its configuration stays open, in this run of the driver
@@ -63,6 +66,10 @@ class LoggedSearch(Searcher):  # type: ignore[misc]
         self.open: list[Open] = []
         self.queue: deque[tuple[Suggested, int]] = deque()
         self.jobs: dict[str, Job] = {}  # handed out in this process, by trial_key
+        self.over = 0  # of these, as Tune sees it: its outcome need not be on disk yet
+        # A recorder's, where there is one: see `Recorder.write` and `Recorder.has_told_ends`.
+        self.write: Callable[[Callable[[], None]], None] = lambda work: work()
+        self.has_told_ends: Callable[..., bool] = lambda *, wait: True
         self.given_up_in_a_row = 0
         events = self.log.events()
         self.ended = {(e.variant, e.index): e for e in events if isinstance(e, Ended)}
@@ -73,8 +80,13 @@ class LoggedSearch(Searcher):  # type: ignore[misc]
 
     # What Ray Tune calls.
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | str:
-        """The next training run; one that has an outcome or was given up is not handed out."""
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        """The next training run; one that has an outcome or was given up is not handed out.
+
+        None while the outcome of an earlier one is being written: the next point depends on it.
+        """
+        if not self.has_told_ends(wait=self.over == len(self.jobs)):
+            return None
         while self.given_up_in_a_row < GIVEN_UP_IN_A_ROW:
             if not self.queue and not self._draw():
                 break
@@ -89,7 +101,8 @@ class LoggedSearch(Searcher):  # type: ignore[misc]
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
-        """Nothing: outcomes come through `trial_ended`, once they are on disk."""
+        """Outcomes come through `trial_ended`, once they are on disk."""
+        self.over += 1
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing of value: the log is the state."""
@@ -141,7 +154,7 @@ class LoggedSearch(Searcher):  # type: ignore[misc]
         event = Suggested(
             variant=name, round=self.current.index, index=len(drawn), point=point, keys=keys
         )
-        self.log.append(event)
+        self.write(partial(self.log.append, event))
         self._enter(event)
         return True
 
@@ -170,7 +183,7 @@ class LoggedSearch(Searcher):  # type: ignore[misc]
             runs.append((outcome, trial.reports()))
         ended = verdict_of(suggested, runs, worst_loss=self.worst_loss)
         self.ended[ended.variant, ended.index] = ended
-        self.log.append(ended)
+        self.write(partial(self.log.append, ended))
 
     def _spec(self, variant: str, point: Point, seed: int) -> TrialSpec:
         return tuning_spec(

@@ -158,7 +158,11 @@ def _newest_checkpoint(trial: Answer, pulse: Any) -> Answer:
     spec = TrialSpec.model_validate(trial["spec"])
     device = "cuda" if trial["resources"]["gpus_per_worker"] else "cpu"
     folder = folder_here(trial["driver"], checkpoints, lambda: pulse.beat(pulse.doing))
-    found = newest_valid(folder, spec, code_sha256(), device_type=device)
+    # Reports that the driver had not written when it died would be missing before a later one; that
+    # of the checkpoint itself comes again.
+    reported, every = trial["reported_step"], spec.training.evaluation_every
+    at_most = reported - reported % every + every
+    found = newest_valid(folder, spec, code_sha256(), device_type=device, at_most=at_most)
     if found is None:
         return {"resume_from": None, "resumed_step": 0}
     return {"resume_from": found.folder, "resumed_step": found.step}

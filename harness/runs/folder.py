@@ -79,7 +79,9 @@ class TrialFolder:
         self.clear_stop()
         self.outcome_path.unlink(missing_ok=True)
         self.reports_path.unlink(missing_ok=True)
-        shutil.rmtree(self.checkpoints_path, ignore_errors=True)
+        if exists(self.spec_path):
+            # Of a new trial they are its own: on a slow disk its workers may be ahead of this.
+            shutil.rmtree(self.checkpoints_path, ignore_errors=True)
         write_json(self.spec_path, spec.model_dump(mode="json"))
 
     def begin(self, spec: TrialSpec, event: AttemptBegan) -> None:

@@ -6,19 +6,24 @@ import errno
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 from made_up import MadeUpStudy
 
 from harness.cli.main import main
+from harness.data import prepare
 from harness.errors import UserError
 from harness.runs import json_lines
 from harness.runs.files import write_bytes
 from harness.runs.folder import StudyFolder
 from harness.runs.stop_request import StopRequest
+from harness.study.load import load_study
+from harness.study.plan import expand
 
 ROOT = Path(__file__).parents[2]
 
@@ -145,6 +150,60 @@ def test_a_run_whose_disk_fills_up_goes_on_once_there_is_room(
     done = optbench("run", study, "--runs-dir", disk)
     assert done.returncode == 0, done.stdout + done.stderr
     assert len(list(disk.glob("tiny/trials/*/outcome.json"))) == 2
+
+
+@pytest.mark.faults
+def test_a_slow_disk_holds_up_no_turn_of_the_loop(
+    study_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A turn takes at most a tenth of a second when nothing happens, and this fsync two."""
+    import ray
+
+    from tune import driver
+    from tune.job import Job, Launch
+    from tune.local_ray import lean
+    from tune.recorder import Recorder
+
+    turns, turns_meanwhile = [0], []
+    fsync, on_step_begin = os.fsync, Recorder.on_step_begin
+
+    def slow(descriptor: int) -> None:
+        before = turns[0]
+        time.sleep(0.2)
+        fsync(descriptor)
+        turns_meanwhile.append(turns[0] - before)
+
+    def counted(recorder: Recorder, *arguments: Any, **options: Any) -> None:
+        turns[0] += 1
+        on_step_begin(recorder, *arguments, **options)
+
+    study = load_study(study_file)
+    dataset = prepare(study.data)
+    specs = list(expand(study, dataset.manifest.sha256).values())
+    folder = StudyFolder(tmp_path / "study")
+    with lean():
+        ray.init("local", num_cpus=2, log_to_driver=False, logging_level="error")
+    try:
+        monkeypatch.setattr(os, "fsync", slow)
+        monkeypatch.setattr(Recorder, "on_step_begin", counted)
+        driver.run_trials(
+            [Job(spec=spec, variants=("some",), detail=f"seed {spec.seed}") for spec in specs],
+            launch=Launch(
+                folder=folder,
+                dataset_path=dataset.path,
+                resources=study.resources,
+                checkpoints=study.checkpoints,
+            ),
+            observers=[],
+        )
+    finally:
+        ray.shutdown()
+    turned = sum(turns > 0 for turns in turns_meanwhile)
+    assert turned > len(specs), "the loop stood still while something was written"
+    for spec in specs:
+        reports, outcome = folder.trial(spec.key).results()
+        assert [report.step for report in reports] == [0, 3, 6]
+        assert outcome is not None
 
 
 @pytest.mark.parametrize("where", ["runs", "runs/study"])

@@ -36,6 +36,7 @@ def newest_valid(
     code_sha256: str | None = None,
     *,
     device_type: str | None = None,
+    at_most: int | None = None,
 ) -> Found | None:
     """The newest checkpoint in a folder of them whose manifest and every part are as written.
 
@@ -47,11 +48,14 @@ def newest_valid(
         spec: The trial; what `MAY_DIFFER` names may be another.
         code_sha256: The code that saved it; None for any.
         device_type: `cpu` or `cuda`, where it trained; None for any.
+        at_most: Steps done; a later one is ahead of the reports that its driver has written.
     """
     skipped: list[str] = []
     for child, reason in _newest_first(open_folder(folder)):
         if isinstance(reason, Manifest):
             reason = _refusal(child, reason, spec, code_sha256, device_type) or reason
+        if isinstance(reason, Manifest) and at_most is not None and reason.step > at_most:
+            reason = f"no reports lead up to step {reason.step}, only to step {at_most}"
         if isinstance(reason, Manifest):
             return Found(child.where, reason.step, tuple(skipped))
         skipped.append(f"the checkpoint {child.where} is left alone: {reason}")

@@ -16,6 +16,7 @@ from harness.training.checkpoint import newest_valid, saving
 from harness.training.checkpoint.manifest import read_manifest
 from harness.training.checkpoint.saving import Keeper
 from harness.training.checkpoint.storage import LocalFolder
+from tune.worker import _newest_checkpoint
 
 Make = Callable[..., tuple[TrialSpec, WorkerContext]]
 EVERY_TWO = {"checkpoint_every_minutes": 0.0, "checkpoint_every_steps": 2}
@@ -64,6 +65,21 @@ def test_a_damaged_file_leaves_the_next_older_checkpoint(
     assert f"{saved / 'step-00000004'} is left alone" in sentence
     assert file in sentence
     assert sentence in caplog.text
+
+
+@pytest.mark.parametrize(("reported", "resumed"), [(-1, 0), (0, 0), (1, 2), (2, 2), (3, 4), (6, 4)])
+def test_a_checkpoint_ahead_of_the_reports_that_were_written_would_leave_a_gap(
+    saved: Path, make: Make, reported: int, resumed: int
+) -> None:
+    """An evaluation follows every step here, and that of the checkpoint itself is told again."""
+    spec, _ = make(OFTEN)
+    trial = {
+        "spec": spec.model_dump(mode="json"),
+        "resources": {"gpus_per_worker": 0},
+        "context": {"checkpoints": str(saved)},
+        "reported_step": reported,
+    }
+    assert _newest_checkpoint(trial)["resumed_step"] == resumed
 
 
 def test_no_byte_of_a_manifest_can_change_unseen(saved: Path, make: Make) -> None:
