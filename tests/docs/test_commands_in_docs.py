@@ -29,6 +29,7 @@ ELSEWHERE = {
     r"(ray (get-auth-token|start)|export RAY_AUTH_MODE|export MLFLOW_(TRACK|AUTH))": TEAM,
     r"mlflow server --app-name basic-auth": TEAM,
     r"python -c \"from mlflow.server import get_app_client": TEAM,
+    r"optbench doctor --address ": "tests/tune/test_nodes.py",
     r"(make quickstart$|optbench (run|report) )": "tests/harness/cli/test_run.py",
     r"optbench sync ": "tests/harness/tracking/test_sync_command.py",
     r"optbench ui$": "tests/harness/tracking/test_tracker.py",
