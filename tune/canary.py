@@ -8,7 +8,7 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -20,6 +20,7 @@ from harness.errors import StudyStopped, UserError
 from harness.study.code_version import code_sha256, code_version
 from tune.capacity import GangSize
 from tune.mixed_hardware import NodeHardware, hardware_here
+from tune.niceness import as_the_node
 from tune.nodes import ask_nodes, training_nodes
 
 MEETING_S = 60.0
@@ -39,7 +40,7 @@ class Findings:
 def look_around(device: str, dataset_path: Path, data_sha256: str) -> Findings:
     """On the node itself. Reads every token once: a file may be there and be another one."""
     return Findings(
-        hardware=hardware_here(device),
+        hardware=replace(hardware_here(device), niceness=as_the_node()),
         problem=_no_device(device) or _no_data(dataset_path, data_sha256),
     )
 

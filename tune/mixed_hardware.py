@@ -10,17 +10,22 @@ from dataclasses import dataclass
 
 from harness.study.code_version import code_sha256, code_version
 from harness.study.study_file import Study
+from tune.niceness import niceness_notice
 
 
 @dataclass(frozen=True, kw_only=True)
 class NodeHardware:
-    """What a node trains with: the device and its words for bf16, its best dtype, its code."""
+    """What a node trains with: the device and its words for bf16, its best dtype, its code.
+
+    `niceness`: of a worker there; above 0 whatever else runs on the node goes first.
+    """
 
     device: str
     words: tuple[str, ...]
     best: str
     code: str
     version: str
+    niceness: int = 0
 
     @property
     def name(self) -> str:
@@ -53,6 +58,8 @@ def hardware_notices(study: Study, nodes: Mapping[str, NodeHardware]) -> Iterato
             f"the nodes of this cluster differ: {listed}. Losses stay comparable, because every "
             "trial is computed in the dtypes of the plan; times do not"
         )
+    if notice := niceness_notice({where: node.niceness for where, node in nodes.items()}):
+        yield notice
     slow = [where for where, node in nodes.items() if node.best != "bf16"]
     for what in _in_bf16(study) if slow else ():
         yield f"{what} in bf16, as planned, and {_names(slow)} must emulate bf16 products: slow"

@@ -13,6 +13,7 @@ from typing import Any
 import ray
 
 from tune.failures import describe
+from tune.niceness import as_the_node
 
 Answer = dict[str, Any]
 
@@ -29,6 +30,7 @@ class Worker:
         import harness.training.loop  # noqa: F401
         from harness.training.pulse import Pulse
 
+        as_the_node()
         self._training: Generator[Any, None, Any] | None = None
         self._pulse = Pulse()
         gc.freeze()

@@ -53,6 +53,11 @@ def test_training_in_bf16_is_said_too(study_file: Path) -> None:
     assert notice.startswith("training is computed in bf16")
 
 
+def test_workers_that_stay_nice_are_a_notice(in_fp32: Study) -> None:
+    (notice,) = hardware_notices(in_fp32, {"10.0.0.1": AMX, "10.0.0.2": replace(AMX, niceness=15)})
+    assert notice.startswith("workers have a low priority on 10.0.0.2 (15)")
+
+
 def test_this_machine_answers_for_itself() -> None:
     here = hardware_here("cpu")
     assert here.device

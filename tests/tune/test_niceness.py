@@ -1,0 +1,52 @@
+"""Workers do not stay nice where they may change it, and a node where they do is named."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tune.niceness import as_the_node, niceness_notice
+
+NICE_AS_A_WORKER = """
+import os, threading
+from tune.niceness import as_the_node
+wait, seen = threading.Event(), []
+def other():
+    wait.wait()
+    seen.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
+os.nice(15)  # what a raylet does to its workers
+thread = threading.Thread(target=other)
+thread.start()
+now = as_the_node()
+wait.set()
+thread.join()
+print(now, *seen)
+"""
+
+
+def test_a_worker_takes_the_niceness_of_its_node_in_every_thread() -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root may lower a niceness")
+    done = subprocess.run(
+        [sys.executable, "-c", NICE_AS_A_WORKER], capture_output=True, text=True, check=True
+    )
+    here = os.getpriority(os.PRIO_PROCESS, 0)
+    assert done.stdout.split() == [str(here), str(here)]
+
+
+def test_a_process_that_nobody_made_nice_stays_as_it_is() -> None:
+    before = os.getpriority(os.PRIO_PROCESS, 0)
+    assert as_the_node() == before
+
+
+def test_nodes_whose_workers_stay_nice_are_named() -> None:
+    assert niceness_notice({}) is None
+    assert niceness_notice({"10.0.0.1": 0}) is None
+    notice = niceness_notice({"10.0.0.1": 0, "10.0.0.2": 15})
+    assert notice is not None
+    assert "10.0.0.2 (15)" in notice
+    assert "10.0.0.1" not in notice
+    assert "RAY_worker_niceness=0" in notice
