@@ -28,7 +28,8 @@ from tune.nodes import ask_nodes
 class Size:
     workers: int = 1
     cpus_per_worker: int = 1
-    gpus_per_worker: int = 0
+    gpus_per_worker: float = 0
+    placement: str = "pack"
 
 
 def introduce(device: str) -> tuple[str | None, str]:
