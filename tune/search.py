@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from ray.tune.search import Searcher
@@ -16,6 +15,7 @@ from harness.study.study_file import Study, VariantConfig
 from harness.study.trial import TrialSpec, tuning_spec
 from harness.training.records import Outcome, Report
 from tune.job import Job, Launch
+from tune.queue import OwnSearcher
 from tune.rounds import Round
 from tune.samplers import Listed, PointSource, Tpe, draw_points
 from tune.telling import verdict_of
@@ -33,7 +33,7 @@ class Open:
     waiting: set[str]
 
 
-class LoggedSearch(Searcher):  # type: ignore[misc]
+class LoggedSearch(OwnSearcher):
     """Hands out one configuration of each variant after another, each on every tuning seed.
 
     All that happens is in the log, and the next point depends on nothing else. A search that was
@@ -85,18 +85,6 @@ class LoggedSearch(Searcher):  # type: ignore[misc]
                     self.jobs[key] = self._job(suggested, seed)
                     return {"trial": self.launch.config(self.jobs[key])}
         return str(Searcher.FINISHED)
-
-    def on_trial_complete(
-        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
-    ) -> None:
-        """Nothing: outcomes come through `trial_ended`, once they are on disk."""
-
-    def save(self, checkpoint_path: str) -> None:
-        """Nothing of value: the log is the state."""
-        Path(checkpoint_path).touch()
-
-    def restore(self, checkpoint_path: str) -> None:
-        """Nothing, see `save`."""
 
     # What the driver calls.
 
