@@ -16,7 +16,8 @@ from tune.delivery import undelivered
 from tune.findings import Finding, failure, folded
 from tune.meeting import Scouts, network_finding
 from tune.mixed_hardware import NodeHardware
-from tune.node_checks import problems, unanswered
+from tune.niceness import as_the_node
+from tune.node_checks import niceness, problems, unanswered
 from tune.node_report import CACHE, NodeReport, report_here
 from tune.nodes import A_LITTLE_GPU, ask_nodes, ray_files_here, training_nodes
 
@@ -33,6 +34,7 @@ class Checked:
 
 def look_around(device: str) -> tuple[NodeReport, str | None]:
     """On the node itself: what it says, and why no trial could run there; None: nothing."""
+    as_the_node()
     return report_here(device, ray_files=ray_files_here()), _no_device(device)
 
 
@@ -65,6 +67,7 @@ def check_nodes(
     for name, (report, problem) in answers.given.items():
         if problem:
             findings.append(failure("devices", problem, where=name))
+        findings.append(niceness(name, report.niceness))
         # The cache has just been tried with the data itself.
         findings += [each for each in problems(name, report, driver) if each.check != CACHE]
     findings += unanswered(answers.failed, answers.missing, silence="warning")

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import os
+import functools
+from dataclasses import replace
 from typing import Any
 
 import ray
 from ray._private import worker
 
 from harness.errors import UserError
-from tune.capacity import Capacity
+from tune.capacity import Capacity, Growth
+from tune.growth import growth_of_cluster
+from tune.joining import LOCAL, check_cluster, cluster_meant
 from tune.local_ray import lean
 
 
@@ -17,27 +20,27 @@ def connect(address: str | None) -> Capacity:
     """Joins the cluster at `address`, or starts a local Ray.
 
     Raises:
-        UserError: no cluster answers at `address`.
+        UserError: no cluster answers at `address`, or it refuses this run.
     """
-    if address and address.startswith("ray://"):
-        raise UserError(
-            f"--address {address!r}: through a Ray Client the results would be written on the head "
-            "node; run this command on a node of the cluster with --address auto"
-        )
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
-    if address is None and "RAY_ADDRESS" not in os.environ:
+    cluster = cluster_meant(address)
+    if cluster is None:
         # Ray's dashboard is one more heavy process, and nobody looks at it here.
         options["include_dashboard"] = False
         # By itself Ray would join what somebody started on this machine, or wait for what is left.
-        address = "local"
+        cluster = LOCAL
+    else:
+        cluster = check_cluster(cluster)
     try:
         with lean():
-            ray.init(address=address, **options)
+            ray.init(address=cluster, **options)
         _leave_out_the_raylet()
     except ConnectionError as error:
+        why = str(error.__cause__ or error).splitlines()[0]
         raise UserError(
-            f"no Ray cluster answers at {address or os.environ.get('RAY_ADDRESS')!r} ({error}): "
-            "start one with `ray start --head`, or leave out --address and unset RAY_ADDRESS"
+            f"the Ray cluster at {cluster} cannot be joined from here ({why}): "
+            "the driver must run on a node of it; make this machine one with `ray start "
+            f"--address={cluster} --num-cpus=0`"
         ) from None
     return capacity()
 
@@ -59,10 +62,30 @@ def _leave_out_the_raylet() -> None:
     worker.print_to_stdstream = others_only
 
 
+def is_joined() -> bool:
+    """Whether others may use the connected Ray: it is not one that this process has started."""
+    return not worker._global_node.is_head()
+
+
 def capacity() -> Capacity:
-    """What the connected Ray has now."""
-    resources = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    return Capacity(
-        nodes=tuple((has.get("CPU", 0.0), has.get("GPU", 0.0)) for has in resources),
-        where="this machine or cluster",
-    )
+    """What the connected Ray has now, and may grow to."""
+    nodes = [node for node in ray.nodes() if node["Alive"]]
+    if not is_joined():
+        return Capacity(nodes=tuple(map(_has, nodes)), where="this machine")
+    head = next((node for node in nodes if "node:__internal_head__" in node["Resources"]), None)
+    growth = _growth(worker._global_node.session_name, None if head is None else head["NodeID"])
+    return Capacity(nodes=tuple(map(_has, nodes)), where="this cluster", growth=growth)
+
+
+def _has(node: dict[str, Any]) -> tuple[float, float]:
+    return node["Resources"].get("CPU", 0.0), node["Resources"].get("GPU", 0.0)
+
+
+@functools.cache
+def _growth(session: str, head_id: str | None) -> Growth | None:
+    """Asked once: a limit is seldom changed while a study runs."""
+    head = next((node for node in ray.nodes() if node["NodeID"] == head_id), None)
+    growth = growth_of_cluster(head)
+    if growth is None or head is None:
+        return growth
+    return replace(growth, head=_has(head))

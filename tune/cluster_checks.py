@@ -10,6 +10,7 @@ from typing import Any
 from harness.study.settings import ResourcesConfig
 from tune.findings import Finding, ok
 from tune.meeting import Scouts, network_finding
+from tune.niceness import as_the_node
 from tune.node_checks import clock, comforts, problems, unanswered
 from tune.node_report import NodeReport, report_here
 from tune.nodes import all_nodes, ask_nodes, ray_files_here
@@ -46,6 +47,7 @@ def cluster_findings(*, build: bool, say: Callable[[str], None]) -> Iterator[Fin
 
 
 def _introduce() -> NodeReport:
+    as_the_node()
     return report_here("cpu", ray_files=ray_files_here())
 
 

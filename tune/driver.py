@@ -6,28 +6,33 @@ import logging
 import math
 import shutil
 import tempfile
-import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from ray import tune as ray_tune
 from ray.tune.execution import class_cache
+from ray.tune.search import Searcher
 
 from harness.data import TokenDataset
 from harness.runs.attempts import AttemptBegan
 from harness.study.code_version import code_sha256
-from harness.study.settings import ResourcesConfig
 from harness.study.study_file import Study
 from tune.breaker import Breaker
-from tune.capacity import fits, gangs_that_fit
-from tune.cluster import capacity
 from tune.halving import HalvingWithinVariants, earlier_runs
 from tune.job import Job, Launch
+from tune.neighbours import present
 from tune.observers import Observer
+from tune.queue import InOrder, JobQueue, Limited
 from tune.recorder import Recorder
+from tune.room import Room, look
 from tune.rounds import Round
 from tune.search import LoggedSearch
 from tune.trainable import TrialTrainable
+
+
+def _nothing(what: str) -> None:
+    """For those who do not listen."""
 
 
 def run_trials(
@@ -36,12 +41,14 @@ def run_trials(
     launch: Launch,
     observers: Sequence[Observer],
     deadline: float | None = None,
+    say: Callable[[str], None] = _nothing,
     reuse_gangs: bool = True,
 ) -> dict[str, str]:
     """Trains every given run; each report and outcome is on disk before anyone hears of it.
 
     Args:
         deadline: by `time.monotonic`, after which trials are stopped and stay open.
+        say: told why trials wait, and when the share of a cluster changes.
 
     Returns:
         why each trial that was given up has no outcome, by key; the next run tries again.
@@ -60,12 +67,7 @@ def run_trials(
         ),
         deadline=deadline,
     )
-    _fit(
-        launch.resources,
-        recorder,
-        param_space={"trial": ray_tune.grid_search([launch.config(job) for job in jobs])},
-        reuse_actors=reuse_gangs,
-    )
+    _fit(launch, recorder, JobQueue(jobs, launch), say=say, reuse_gangs=reuse_gangs)
     return recorder.given_up
 
 
@@ -77,6 +79,7 @@ def run_round(
     dataset: TokenDataset,
     observers: Sequence[Observer],
     deadline: float | None = None,
+    say: Callable[[str], None] = _nothing,
 ) -> dict[str, str]:
     """Searches one round of the study's tuning, or what is left of it.
 
@@ -107,14 +110,7 @@ def run_round(
         deadline=deadline,
     )
     search.write, search.has_told_ends = recorder.write, recorder.has_told_ends
-    _fit(
-        launch.resources,
-        recorder,
-        param_space={},
-        search_alg=search,
-        scheduler=scheduler,
-        num_samples=-1,
-    )
+    _fit(launch, recorder, search, say=say, scheduler=scheduler)
     return {search.jobs[key].name: cause for key, cause in recorder.given_up.items()}
 
 
@@ -134,48 +130,32 @@ class _End(ray_tune.Stopper):  # type: ignore[misc]
     A trial that found no room would wait for ever, without a word of Ray's.
     """
 
-    def __init__(self, recorder: Recorder, resources: ResourcesConfig) -> None:
-        self.recorder, self.resources = recorder, resources
-        self.grows = resources.max_concurrent_trials is not None
-        self.had_room = time.monotonic()
-        self.looked = 0.0
+    def __init__(self, recorder: Recorder, room: Room) -> None:
+        self.recorder, self.room = recorder, room
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing, see `Recorder`."""
+        return {}
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
         return self.recorder.wants_stop(trial_id, result)
 
     def stop_all(self) -> bool:
-        now = time.monotonic()
-        if not self.grows and now - self.looked > LOOK_FOR_ROOM_S:
-            self.looked = now
-            if self.recorder.attempts or fits(self.resources, capacity()):
-                self.had_room = now
-            elif now - self.had_room > NO_ROOM_S:
-                self.recorder.end(
-                    f"no trial has room any more: {capacity()}, and one needs "
-                    f"{self.resources.workers} worker(s) of {self.resources.cpus_per_worker} "
-                    "core(s): run the same command again with more nodes, or with --set "
-                    "resources.workers=1; what was trained is kept"
-                )
+        if (lacking := self.room.lacking(under_way=bool(self.recorder.attempts))) is not None:
+            self.recorder.end(lacking)
         return self.recorder.wants_end()
 
 
-LOOK_FOR_ROOM_S, NO_ROOM_S = 5.0, 60.0
-"""A node that is lost may come back within a minute. A cluster that grows on demand is told by
-`max_concurrent_trials`, and waited for."""
-
-
 def _fit(
-    resources: ResourcesConfig,
+    launch: Launch,
     recorder: Recorder,
+    searcher: Searcher,
     *,
-    param_space: dict[str, Any],
-    **tune_options: Any,
+    say: Callable[[str], None],
+    scheduler: InOrder | None = None,
+    reuse_gangs: bool = True,
 ) -> None:
-    """Runs Ray Tune with gangs of this size.
-
-    Never more trials at once than fit: Ray starts the trials that wait for room in any order, while
-    whole pairs should come first, and a searcher must not be asked before it has been told. Whoever
-    has a cluster that grows on demand sets the number.
+    """Runs Ray Tune with gangs of this size, as many at once as the cluster has room for.
 
     Ray tries a failed trial again; its workers find the newest checkpoint themselves, because the
     next run of the driver must find it as well, and Ray's own records would have to be unpickled.
@@ -183,30 +163,33 @@ def _fit(
     # Tune gives its trials a variable for PyTorch Lightning. Without it they need no environment of
     # their own, and Ray starts them, and the workers that inherit it, without asking its agent.
     class_cache.DEFAULT_ENV_VARS.clear()
+    resources = launch.resources
     bundle = {"CPU": resources.cpus_per_worker, "GPU": resources.gpus_per_worker}
-    trainable = ray_tune.with_resources(
-        TrialTrainable, ray_tune.PlacementGroupFactory([{}] + [bundle] * resources.workers)
+    gang = ray_tune.PlacementGroupFactory(
+        [{}] + [bundle] * resources.workers, strategy=resources.placement.upper()
     )
-    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # as above: trials that failed
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # trials that failed: we say why
     scratch = tempfile.mkdtemp(prefix="optbench-tune-")
     try:
-        ray_tune.Tuner(
-            trainable,
-            param_space=param_space,
-            tune_config=ray_tune.TuneConfig(
-                max_concurrent_trials=resources.max_concurrent_trials
-                or gangs_that_fit(resources, capacity()),
-                **{"reuse_actors": True, **tune_options},
-            ),
-            run_config=ray_tune.RunConfig(
-                storage_path=scratch,
-                verbose=0,
-                callbacks=[recorder],
-                stop=_End(recorder, resources),
-                failure_config=ray_tune.FailureConfig(max_failures=resources.max_failures - 1),
-                checkpoint_config=ray_tune.CheckpointConfig(checkpoint_at_end=False),
-            ),
-        ).fit()
+        with present(launch.folder.path.name) as name:
+            room = Room(resources, see=partial(look, name), say=say)
+            ray_tune.Tuner(
+                ray_tune.with_resources(TrialTrainable, gang),
+                tune_config=ray_tune.TuneConfig(
+                    search_alg=Limited(searcher, room.limit),
+                    scheduler=scheduler or InOrder(),
+                    num_samples=-1,
+                    reuse_actors=reuse_gangs,
+                ),
+                run_config=ray_tune.RunConfig(
+                    storage_path=scratch,
+                    verbose=0,
+                    callbacks=[recorder],
+                    stop=_End(recorder, room),
+                    failure_config=ray_tune.FailureConfig(max_failures=resources.max_failures - 1),
+                    checkpoint_config=ray_tune.CheckpointConfig(checkpoint_at_end=False),
+                ),
+            ).fit()
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
         recorder.close()

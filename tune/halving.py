@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
-from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, TrialScheduler
+from ray.tune.schedulers import AsyncHyperBandScheduler, TrialScheduler
 
 from harness.runs.folder import StudyFolder
 from harness.runs.search_log import Event, Suggested
 from harness.study.settings import AshaSettings
 from harness.training.records import Report
+from tune.queue import InOrder
 from tune.rounds import Round
 from tune.trainable import LOSS, STEP
 
@@ -27,7 +28,7 @@ class EarlierRun:
     reports: Sequence[Report]
 
 
-class HalvingWithinVariants(FIFOScheduler):  # type: ignore[misc]
+class HalvingWithinVariants(InOrder):
     """One ASHA scheduler of Ray Tune for each variant.
 
     Args:

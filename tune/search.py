@@ -6,7 +6,6 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from ray.tune.search import Searcher
@@ -18,6 +17,7 @@ from harness.study.study_file import Study, VariantConfig
 from harness.study.trial import TrialSpec, tuning_spec
 from harness.training.records import Outcome, Report
 from tune.job import Job, Launch
+from tune.queue import OwnSearcher
 from tune.rounds import Round
 from tune.samplers import Listed, PointSource, Tpe, draw_points
 from tune.telling import verdict_of
@@ -35,7 +35,7 @@ class Open:
     waiting: set[str]
 
 
-class LoggedSearch(Searcher):  # type: ignore[misc]
+class LoggedSearch(OwnSearcher):
     """Hands out one configuration of each variant after another, each on every tuning seed.
 
     All that happens is in the log, and the next point depends on nothing else. A search that was
@@ -103,13 +103,6 @@ class LoggedSearch(Searcher):  # type: ignore[misc]
     ) -> None:
         """Outcomes come through `trial_ended`, once they are on disk."""
         self.over += 1
-
-    def save(self, checkpoint_path: str) -> None:
-        """Nothing of value: the log is the state."""
-        Path(checkpoint_path).touch()
-
-    def restore(self, checkpoint_path: str) -> None:
-        """Nothing, see `save`."""
 
     # What the driver calls.
 

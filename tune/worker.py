@@ -15,6 +15,7 @@ import ray
 from tune.delivery import at_this_host, folder_here
 from tune.failures import describe
 from tune.network import open_meeting, use_interface_of
+from tune.niceness import as_the_node
 from tune.seating import Seat
 
 Answer = dict[str, Any]
@@ -32,6 +33,7 @@ class Worker:
         import harness.training.loop  # noqa: F401
         from harness.training.pulse import Pulse
 
+        as_the_node()
         self._training: Generator[Any, None, Any] | None = None
         self._pulse = Pulse()
         self._meeting: Any = None  # of the trial, if this is worker 0

@@ -83,6 +83,10 @@ class Progress:
         if self.live is None:
             self.console.print(f"{doing} ({self._so_far()} so far)", soft_wrap=True)
 
+    def notice(self, what: str) -> None:
+        """What keeps trials from running, or changes how many do."""
+        self.console.print(Text(what, style="yellow"), soft_wrap=True)
+
     def trial_started(self, job: Job) -> None:
         self.doing = "training"
         self.first_start = self.first_start or time.monotonic()

@@ -126,7 +126,11 @@ class StudyRun:
             from tune.driver import run_trials
 
             given_up = run_trials(
-                missing, launch=self._launch, observers=[progress], deadline=self.deadline
+                missing,
+                launch=self._launch,
+                observers=[progress],
+                deadline=self.deadline,
+                say=progress.notice,
             )
         return {
             job.name: given_up.get(job.key, TIME_IS_UP)
@@ -155,6 +159,7 @@ class StudyRun:
                 dataset=self.dataset,
                 observers=[progress],
                 deadline=self.deadline,
+                say=progress.notice,
             )
         late = self.deadline is not None and time.monotonic() > self.deadline
         return given_up or ({"the rest of the round": TIME_IS_UP} if late else {})

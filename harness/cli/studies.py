@@ -42,8 +42,8 @@ def run(
     address: Annotated[
         str | None,
         typer.Option(
-            help="a Ray cluster (`auto` or host:port); without it, and without RAY_ADDRESS, a "
-            "local Ray is started"
+            help="a Ray cluster (`auto` or host:port); without it a local Ray is started, and no "
+            "cluster joined, whatever RAY_ADDRESS says"
         ),
     ] = None,
     amend: AmendOption = None,
@@ -85,13 +85,16 @@ def run(
     from harness.study.load import load_study
     from harness.study.plan import make_plan
     from tune.capacity import check_fits, this_machine
+    from tune.joining import cluster_meant, ignored_address
 
     console = PlainConsole()
     budget_s = None if time_budget is None else seconds(time_budget)
     if storage is not None:
         overrides = [*(overrides or ()), f"checkpoints.storage={json.dumps(storage)}"]
     study = load_study(study_file, overrides or ())
-    if address is None and "RAY_ADDRESS" not in os.environ:
+    if (ignored := ignored_address(address)) is not None:
+        console.print(Text(f"{ignored}.", style="yellow"), soft_wrap=True)
+    if cluster_meant(address) is None:
         check_fits(study.resources, this_machine())
     dataset = _prepare_data(study, console)
     dataset.verify()

@@ -105,11 +105,16 @@ class ResourcesConfig(Record):
         "worker that does not answer, or of a gang that stands still (there at least, and at least "
         "20 times its longest step)",
     )
+    placement: Literal["pack", "spread", "strict_pack"] = Field(
+        default="pack",
+        description="pack: a trial's workers on as few nodes as there is room on; spread: on as "
+        "many nodes as possible; strict_pack: all on one node, or the trial waits for one",
+    )
     max_concurrent_trials: int | None = Field(
         default=None,
         ge=1,
-        description="trials at the same time; none: as many as fit at the start (give a number "
-        "for a cluster that grows on demand)",
+        description="trials at the same time, at most; none: as many as fit, also while the "
+        "cluster grows or shrinks, and a fair share of it beside other studies",
     )
 
     @field_validator("ports")

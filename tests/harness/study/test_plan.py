@@ -112,6 +112,7 @@ WHERE_IT_RUNS = (
     "resources.cpus_per_worker=2",
     "resources.max_concurrent_trials=4",
     "resources.max_failures=9",
+    "resources.placement=strict_pack",
     "checkpoints.every_steps=5",
 )
 
