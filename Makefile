@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 export MLFLOW_DISABLE_TELEMETRY := true
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: help install quickstart test faults cluster-test container-test lint format docs bench gpu clean
+.PHONY: help install quickstart test faults cluster-test container-test lint format docs bench scale gpu clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -62,6 +62,9 @@ bench: $(STAMP)  ## ratios against peers: throughput, loop overhead, orchestrati
 	$(BIN)/python benchmarks/orchestration.py
 	$(BIN)/python benchmarks/newton_schulz.py
 	$(BIN)/python benchmarks/distributed_muon.py
+
+scale: $(STAMP)  ## how a study grows: 10 to 1,000 trials that train nothing, 10,000 made-up results
+	$(BIN)/python benchmarks/scale.py
 
 gpu: $(STAMP)  ## on a machine with a GPU: conformance, benchmarks, short studies
 	$(BIN)/python benchmarks/gpu.py
