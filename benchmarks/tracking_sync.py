@@ -1,7 +1,7 @@
 """What the first sync of a finished study costs, against MLflow's own calls one after another.
 
     python benchmarks/tracking_sync.py                    # SQLite, and a server over SQLite
-    python benchmarks/tracking_sync.py --trials 300       # as many trials, with 30 reports each
+    python benchmarks/tracking_sync.py --trials 300       # so many trials, with 30 reports each
     python benchmarks/tracking_sync.py --postgres postgresql://user:password@host/empty_database
 
 The peer creates a run, logs its metrics and params with one `log_batch` (whose limit a trial does
@@ -72,6 +72,8 @@ def milliseconds(uri: str, parents: list[RunRecord], trials: list[RunRecord]) ->
     experiment = client.create_experiment(f"sync {time.time_ns()}")
     runs = StudyRuns(client, experiment, "0" * 32)
     runs.write_all(parents, started=lambda _: START)
+    for record in trials[:TURN]:  # all workers of a server are there, and have their connections
+        peer(client, experiment, record)
     ours = theirs = 0.0
     for begin in range(0, len(trials), TURN):
         some = trials[begin : begin + TURN]
@@ -125,23 +127,28 @@ def main(
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         parents, all_trials = trial_records(folder / "runs", trials)
-        found = {"SQLite": milliseconds(f"sqlite:///{folder / 'own.db'}", parents, all_trials)}
-        with server(f"sqlite:///{folder / 'served.db'}", folder) as uri:
-            found["a server over SQLite"] = milliseconds(uri, parents, all_trials)
-        if postgres is not None:
-            found["PostgreSQL"] = milliseconds(postgres, parents, all_trials)
-            with server(postgres, folder) as uri:
-                found["a server over PostgreSQL"] = milliseconds(uri, parents, all_trials)
+        points = sum(len(group.values) for record in all_trials for group in record.groups)
+        if not as_json:
+            print(f"{trials} trials of {REPORTS} reports and {points / trials:.0f} points, each:")
+        found = {}
+        for store, uri in stores(folder, postgres):
+            took = found[store] = milliseconds(uri, parents, all_trials)
+            if not as_json:
+                words = f"{store}: {took['ours']:.0f} ms, the peer {took['peer']:.0f} ms"
+                print(f"{words}: ratio {took['ratio']:.2f}", flush=True)
     if as_json:
         print(json.dumps(found, indent=1))
-        return
-    points = sum(len(group.values) for record in all_trials for group in record.groups)
-    print(f"{trials} trials of {REPORTS} reports and {points / len(all_trials):.0f} points, each:")
-    for store, took in found.items():
-        print(
-            f"{store}: {took['ours']:.0f} ms, the peer {took['peer']:.0f} ms: "
-            f"ratio {took['ratio']:.2f}"
-        )
+
+
+def stores(folder: Path, postgres: str | None) -> Iterator[tuple[str, str]]:
+    """Each store by name, with its address while it is looked at."""
+    yield "SQLite", f"sqlite:///{folder / 'own.db'}"
+    with server(f"sqlite:///{folder / 'served.db'}", folder) as uri:
+        yield "a server over SQLite", uri
+    if postgres is not None:
+        yield "PostgreSQL", postgres
+        with server(postgres, folder) as uri:
+            yield "a server over PostgreSQL", uri
 
 
 if __name__ == "__main__":

@@ -38,7 +38,8 @@ QUIET_S = 60.0
 """After a failure the server is left alone for so long, so that it cannot hold up a study."""
 
 SYNC_S = 120.0
-"""So long may MLflow take in all at the end of a run; a study of 1000 trials takes about 70 s."""
+"""So long may MLflow take in all at the end of a run. Most of it is there by then; what did not fit
+is sent by `optbench sync`, which goes on where this stopped."""
 
 OTHER_WRITER_S = 10.0
 """So long may another process still write the same study; a run's own one is over before."""
