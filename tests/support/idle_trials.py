@@ -91,7 +91,9 @@ class Watch:
         self.peak = max(self.peak, len(self.under_way))
 
     def trial_reported(self, key: str, report: Report) -> None: ...
-    def attempt_failed(self, key: str, cause: str) -> None: ...
+    def attempt_failed(self, key: str, cause: str) -> None:
+        self.under_way.discard(key)
+
     def trial_given_up(self, key: str, cause: str) -> None: ...
 
     def trial_ended(self, key: str, outcome: Outcome) -> None:

@@ -22,7 +22,7 @@ from ray.cluster_utils import Cluster
 
 STUDY, FOLDER = Path(sys.argv[1]), Path(sys.argv[2])
 MANY = 2000  # trials; each stage ends long before
-SETTLED = 6  # trials after a change, of which the later ones count
+SETTLED = 6  # trials of one look; the last whole one counts
 
 seen: dict[str, object] = {}
 second: subprocess.Popen[str]
@@ -51,7 +51,7 @@ def arrive(watch: Watch) -> None:
 def shared(watch: Watch) -> None:
     """The older of two studies keeps two of three gangs."""
     if watch.said:
-        settle(watch, "shared", until=lambda: second.poll() is not None, then=alone)
+        settle(watch, "shared", until=lambda: len(watch.said) == 2, then=alone)
 
 
 def alone(watch: Watch) -> None:
@@ -63,23 +63,21 @@ def alone(watch: Watch) -> None:
 
 
 def shrunk(watch: Watch) -> None:
-    settle(watch, "one node left", until=lambda: watch.since > 2 * SETTLED, then=Watch.stop)
+    settle(watch, "one node left", until=lambda: watch.since > 5 * SETTLED, then=Watch.stop)
 
 
 def settle(
     watch: Watch, stage: str, *, until: Callable[[], bool], then: Callable[[Watch], None]
 ) -> None:
-    """Notes how many are under way at once after a change, when what ran before it has ended."""
+    """Notes how many are under way at once in the end; what ran before the change goes on first."""
     if stage not in seen:
         seen[stage] = 0
         watch.fresh()
     elif until():
         watch.act = then
         then(watch)
-    elif watch.since > SETTLED:
-        seen[stage] = watch.peak
-    elif watch.since == SETTLED:
-        watch.peak = 0
+    elif watch.since % SETTLED == 0:
+        seen[stage], watch.peak = watch.peak, 0
 
 
 if len(sys.argv) > 3:

@@ -89,5 +89,6 @@ def test_a_study_starts_on_a_head_without_cores_and_has_what_the_cluster_grew_to
     assert "one trial needs 5 worker(s)" in seen["too many"]
     assert seen["can come"] is None
     assert seen["at once"] == 2, "two gangs of two workers on two nodes of two cores"
-    (line,) = seen["said"]
-    assert line.startswith("waiting for the cluster to grow: this cluster has no CPU core")
+    assert len(seen["said"]) <= 1, "none where the nodes come within seconds"
+    for line in seen["said"]:
+        assert line.startswith("waiting for the cluster to grow: this cluster has no CPU core")
