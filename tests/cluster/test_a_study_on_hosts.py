@@ -14,7 +14,6 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import pytest
 from namespace_hosts import Host, Hosts, why_not
@@ -22,7 +21,7 @@ from team_on_hosts import RAY, URI, Mlflow, start_head, start_worker, until, why
 from under_fire import failures, left, open_attempts, study_folder
 
 from harness.analysis.study_results import load_results
-from harness.runs.attempts import AttemptBegan, AttemptEnded
+from harness.runs.attempts import AttemptBegan, AttemptEnded, AttemptEvent
 from harness.tracking.run_records import records
 
 LACKING = why_not() or why_no_postgres()
@@ -32,7 +31,7 @@ pytestmark = [pytest.mark.cluster, pytest.mark.skipif(bool(LACKING), reason=str(
 WORKERS = ("w1", "w2", "w3")
 STUDY, ALONE, RUNS = "/tmp/tiny.toml", "/tmp/alone", "/tmp/runs"
 SETTINGS = (
-    *("--set", "training.steps=100"),
+    *("--set", "training.steps=200"),
     *("--set", "training.evaluation_every=10"),
     *("--set", "checkpoints.every_steps=10"),
     *("--set", "resources.workers=2"),
@@ -174,7 +173,7 @@ class Scenario:
         def found() -> tuple[str, AttemptBegan, int] | None:
             assert study.poll() is None, (self.outputs / "study.txt").read_text()[-4000:]
             for key, began, step in open_attempts(self.story.runs):
-                if key not in self.story.hit.values() and 20 <= step <= 60:
+                if key not in self.story.hit.values() and 20 <= step <= 100:
                     return key, began, step
             return None
 
@@ -187,24 +186,24 @@ class Scenario:
 
     def _again(self, study: subprocess.Popen[str], fate: str) -> None:
         """Waits until the trial that was hit is trained again."""
-        trial, begun = self._trial(self.story.hit[fate]), time.monotonic()
+        key, begun = self.story.hit[fate], time.monotonic()
 
         def again() -> AttemptBegan | None:
             assert study.poll() is None, (self.outputs / "study.txt").read_text()[-4000:]
-            events = [e for e in trial.attempts() if isinstance(e, AttemptBegan)]
+            events = [e for e in self._attempts(key) if isinstance(e, AttemptBegan)]
             return events[-1] if len(events) > 1 else None
 
         event = until(again, "another attempt")
-        (ended,) = [e for e in trial.attempts() if isinstance(e, AttemptEnded) and e.attempt == 1]
+        ended = next(e for e in self._attempts(key) if isinstance(e, AttemptEnded))
         self.say(
             f"driver: {ended.end} ({ended.cause[:90]}); {time.monotonic() - begun:.0f} s later on "
             f"{' and '.join(p.host for p in event.places)} from step {event.resumed_step}"
         )
 
-    def _trial(self, key: str) -> Any:
+    def _attempts(self, key: str) -> list[AttemptEvent]:
         folder = study_folder(self.story.runs)
         assert folder is not None
-        return folder.trial(key)
+        return folder.trial(key).attempts()
 
     def _alive(self) -> list[str]:
         lines = (self.outputs / "alive.txt").read_text().splitlines()
