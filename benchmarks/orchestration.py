@@ -148,7 +148,7 @@ def main(
     starts: Annotated[int, typer.Option(help="starts of a whole study")] = 5,
     as_json: Annotated[bool, typer.Option("--json")] = False,
 ) -> None:
-    from tune.cluster import connect
+    from tune.cluster.connection import connect
 
     prepare(load_study(STUDY, []).data)
     start = median_start(workers, starts=starts)

@@ -35,8 +35,8 @@ from harness.runs.folder import StudyFolder
 from harness.study.load import load_study
 from harness.study.plan import expand
 from harness.training.records import Outcome, Report
+from tune.gangs.trainable import TrialTrainable
 from tune.job import Job, Launch
-from tune.trainable import TrialTrainable
 
 ROOT = Path(__file__).parents[1]
 STUDY = ROOT / "studies" / "quickstart.toml"
@@ -336,7 +336,7 @@ def a_ray(nodes: int) -> Iterator[None]:
     import ray
     from ray.cluster_utils import Cluster
 
-    from tune.local_ray import lean
+    from tune.cluster.local_ray import lean
 
     quiet = {"log_to_driver": False, "logging_level": "error"}
     if not nodes:

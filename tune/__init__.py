@@ -14,7 +14,7 @@ os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
 os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "1000000")
 os.environ.setdefault("TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S", "0")
 os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
-# How many trials wait for room is decided in `tune.room`, while Ray Tune would fix it at the start.
+# How many trials wait for room is decided in `tune.cluster.room`; Tune would fix it at the start.
 os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", "1000000")
 # Why an attempt failed is said and kept by us, in a sentence.
 os.environ.setdefault("TUNE_PRINT_ALL_TRIAL_ERRORS", "0")

@@ -18,17 +18,17 @@ from harness.data import TokenDataset
 from harness.runs.attempts import AttemptBegan
 from harness.study.code_version import code_sha256
 from harness.study.study_file import Study
-from tune.breaker import Breaker
-from tune.halving import HalvingWithinVariants, earlier_runs
+from tune.cluster.neighbours import present
+from tune.cluster.room import Room, look
+from tune.gangs.trainable import TrialTrainable
 from tune.job import Job, Launch
-from tune.neighbours import present
-from tune.observers import Observer
 from tune.queue import InOrder, JobQueue, Limited
-from tune.recorder import Recorder
-from tune.room import Room, look
-from tune.rounds import Round
-from tune.search import LoggedSearch
-from tune.trainable import TrialTrainable
+from tune.recording.breaker import Breaker
+from tune.recording.observers import Observer
+from tune.recording.recorder import Recorder
+from tune.search.halving import HalvingWithinVariants, earlier_runs
+from tune.search.rounds import Round
+from tune.search.searcher import LoggedSearch
 
 
 def _nothing(what: str) -> None:

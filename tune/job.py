@@ -12,7 +12,7 @@ from harness.runs.folder import StudyFolder
 from harness.study.code_version import code_sha256, code_version
 from harness.study.settings import CheckpointSettings, ResourcesConfig
 from harness.study.trial import PLACEMENT, TrialSpec
-from tune.driver_files import Driver, introduce
+from tune.delivery.driver_files import Driver, introduce
 
 
 @dataclass(frozen=True, kw_only=True)

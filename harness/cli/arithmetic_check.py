@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
-from tune.findings import Finding, ok
+from tune.checks.findings import Finding, ok
 
 # A product of this size takes 30 ms where bf16 is emulated at 1 GFLOP/s.
 SMALL = 256

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.cli.arithmetic_check import arithmetic_checks
-from tune.findings import HERE, Finding, Level, failure, folded, ok
-from tune.node_checks import comforts, folder_finding
-from tune.node_report import OUR_PACKAGES, ROOT, RUNS, look_at, origin, report_here
-from tune.operator_check import operator_here
+from tune.checks.findings import HERE, Finding, Level, failure, folded, ok
+from tune.checks.node_checks import comforts, folder_finding
+from tune.checks.node_report import OUR_PACKAGES, ROOT, RUNS, look_at, origin, report_here
+from tune.checks.operator_check import operator_here
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -52,7 +52,7 @@ def join(address: str, *, say: Say) -> None:
     Raises:
         UserError: no cluster answers there.
     """
-    from tune.cluster import connect
+    from tune.cluster.connection import connect
 
     say(f"joining the cluster at {address}")
     connect(address)

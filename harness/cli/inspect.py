@@ -149,7 +149,7 @@ def doctor(
             tracking_finding(tracking_uri, runs_dir, say=say),
         ]
         if address:
-            from tune.cluster_checks import cluster_findings
+            from tune.checks.cluster_checks import cluster_findings
 
             findings += cluster_findings(build=build, say=say)
     if as_json:

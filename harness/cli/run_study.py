@@ -28,7 +28,7 @@ from harness.tracking.live import LiveWriter
 
 if TYPE_CHECKING:
     from tune.job import Job, Launch
-    from tune.rounds import Round
+    from tune.search.rounds import Round
 
 
 class StudyRun:
@@ -73,7 +73,7 @@ class StudyRun:
         from harness.analysis.search.summary import summarise_search
         from harness.report.terminal.search import render_search
         from harness.runs.snapshot import load_snapshot
-        from tune.rounds import next_round
+        from tune.search.rounds import next_round
 
         while (current := next_round(self.study, self.folder)) is not None:
             if open_trials := self._search(current):
@@ -197,8 +197,8 @@ class StudyRun:
             return
         from harness.runs.environment import write_beside
         from harness.training.checkpoint.storage import check_storage
-        from tune.capacity import check_fits
-        from tune.cluster import connect
+        from tune.cluster.capacity import check_fits
+        from tune.cluster.connection import connect
 
         if self.study.checkpoints.storage is not None:
             check_storage(self.study.checkpoints.storage)
@@ -210,8 +210,8 @@ class StudyRun:
 
     def _look_at_nodes(self) -> None:
         """Says before anything trains where the nodes of a cluster differ, or could only fail."""
-        from tune.canary import check_nodes
-        from tune.mixed_hardware import hardware_notices
+        from tune.checks.canary import check_nodes
+        from tune.checks.mixed_hardware import hardware_notices
 
         checked = check_nodes(
             self.study.resources,

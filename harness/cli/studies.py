@@ -84,8 +84,8 @@ def run(
     from harness.runs.plan_file import freeze
     from harness.study.load import load_study
     from harness.study.plan import make_plan
-    from tune.capacity import check_fits, this_machine
-    from tune.joining import cluster_meant, ignored_address
+    from tune.cluster.capacity import check_fits, this_machine
+    from tune.cluster.joining import cluster_meant, ignored_address
 
     console = PlainConsole()
     budget_s = None if time_budget is None else seconds(time_budget)

@@ -23,7 +23,7 @@ import sys
 from datetime import timedelta
 import torch
 import torch.distributed as dist
-from tune.network import use_interface_of
+from tune.gangs.network import use_interface_of
 
 rank, own, first = int(sys.argv[1]), sys.argv[2], sys.argv[3]
 use_interface_of(own)

@@ -160,9 +160,9 @@ def test_a_slow_disk_holds_up_no_turn_of_the_loop(
     import ray
 
     from tune import driver
+    from tune.cluster.local_ray import lean
     from tune.job import Job, Launch
-    from tune.local_ray import lean
-    from tune.recorder import Recorder
+    from tune.recording.recorder import Recorder
 
     turns, turns_meanwhile = [0], []
     fsync, on_step_begin = os.fsync, Recorder.on_step_begin

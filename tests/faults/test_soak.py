@@ -16,7 +16,7 @@ from harness.runs.folder import StudyFolder
 from harness.study.load import load_study
 from harness.study.plan import expand
 from harness.training.records import Outcome, Report
-from tune.cluster import connect
+from tune.cluster.connection import connect
 from tune.driver import run_trials
 from tune.job import Job, Launch
 

@@ -1,7 +1,7 @@
 """Trials that occupy their room on a real cluster and train nothing, for scripts of tests.
 
-The gangs' places, Ray Tune, the files and the driver are the real ones; only `tune.trainable` is
-left out, whose workers would import torch.
+The gangs' places, Ray Tune, the files and the driver are the real ones; only `tune.gangs.trainable`
+is left out, whose workers would import torch.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from harness.study.load import load_study
 from harness.study.plan import expand
 from harness.study.settings import CheckpointSettings
 from harness.training.records import Outcome, Report
+from tune.gangs.trainable import ATTEMPT, OUTCOME
 from tune.job import Job, Launch
-from tune.trainable import ATTEMPT, OUTCOME
 
 SECONDS = 0.4  # of one trial
 TIMEOUT_S = 280

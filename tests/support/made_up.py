@@ -26,7 +26,7 @@ from harness.study.plan import Plan, PlannedTrial, expand, make_plan, with_chose
 from harness.study.study_file import Study, VariantConfig
 from harness.study.trial import TrialSpec, tuning_spec
 from harness.training.records import ExpertActivity, Outcome, Report
-from tune.samplers import draw_points
+from tune.search.samplers import draw_points
 
 DATA_SHA256 = hashlib.sha256(b"data").hexdigest()
 LAYERS, EXPERTS = 4, 8

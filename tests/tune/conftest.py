@@ -12,7 +12,7 @@ def local_ray() -> Iterator[None]:
     """Four logical CPUs, so that gangs of two fit anywhere, and two GPUs that Ray only counts."""
     import ray
 
-    from tune.local_ray import lean
+    from tune.cluster.local_ray import lean
 
     with lean():
         ray.init("local", num_cpus=4, num_gpus=2, log_to_driver=False, logging_level="error")

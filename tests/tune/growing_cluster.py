@@ -24,9 +24,9 @@ from ray.autoscaler._private.fake_multi_node.node_provider import FAKE_HEAD_NODE
 
 from harness.errors import UserError
 from harness.study.settings import ResourcesConfig
-from tune.capacity import check_fits
-from tune.cluster import capacity
-from tune.local_ray import _free_port
+from tune.cluster.capacity import check_fits
+from tune.cluster.connection import capacity
+from tune.cluster.local_ray import _free_port
 
 STUDY, FOLDER, VERSION = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
 folder = tempfile.mkdtemp(prefix="grow-")  # short: a socket's path has at most 107 characters

@@ -19,10 +19,10 @@ from ray.cluster_utils import Cluster
 
 from harness.errors import StudyStopped
 from harness.study.settings import ResourcesConfig
-from tune.canary import check_nodes
-from tune.cluster_checks import cluster_findings
-from tune.mixed_hardware import hardware_here
-from tune.nodes import ask_nodes, training_nodes
+from tune.checks.canary import check_nodes
+from tune.checks.cluster_checks import cluster_findings
+from tune.checks.mixed_hardware import hardware_here
+from tune.cluster.nodes import ask_nodes, training_nodes
 
 
 def introduce(device: str) -> tuple[str | None, str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from harness.runs.attempts import AttemptEnd, AttemptEnded
-from tune.breaker import ALIKE, Breaker
+from tune.recording.breaker import ALIKE, Breaker
 
 
 def ended(words: str = "no network", *, step: int = 0, end: AttemptEnd = "machine") -> AttemptEnded:

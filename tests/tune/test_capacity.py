@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from harness.errors import UserError
 from harness.study.settings import ResourcesConfig
-from tune.capacity import Capacity, check_fits, fits, gangs_that_fit, trials_at_once
+from tune.cluster.capacity import Capacity, check_fits, fits, gangs_that_fit, trials_at_once
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from harness.study.settings import CheckpointSettings, ResourcesConfig
 from harness.study.trial import TrialSpec, trial_spec
 from harness.training.records import Outcome, Report
 from tune.driver import run_trials
-from tune.gang import Gang, GangFailure
+from tune.gangs.gang import Gang, GangFailure
 from tune.job import Job, Launch
 
 

@@ -16,10 +16,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tune import driver_files
-from tune.delivery import folder_here
-from tune.driver_files import Driver, DriverFiles, dismiss, introduce
-from tune.driver_folder import DriverFolder
+from tune.delivery import driver_files
+from tune.delivery.driver_files import Driver, DriverFiles, dismiss, introduce
+from tune.delivery.driver_folder import DriverFolder
+from tune.delivery.receiving import folder_here
 
 CHUNK = 64
 PLACE = ("trials", "0123", "checkpoints")

@@ -10,8 +10,8 @@ from idle_trials import answer_of
 
 from harness.errors import UserError
 from harness.study.settings import ResourcesConfig
-from tune.capacity import Capacity, Growth, can_come, check_fits, trials_at_once
-from tune.growth import UNKNOWN, from_autoscaler, from_cluster_config, growth_here
+from tune.cluster.capacity import Capacity, Growth, can_come, check_fits, trials_at_once
+from tune.cluster.growth import UNKNOWN, from_autoscaler, from_cluster_config, growth_here
 
 SCRIPT = Path(__file__).with_name("growing_cluster.py")
 HEAD = {"resources": {"CPU": 0}, "max_workers": 0}

@@ -9,7 +9,7 @@ import pytest
 
 from harness.study.settings import AshaSettings
 from harness.training.records import Report
-from tune.halving import EarlierRun, HalvingWithinVariants, result_of
+from tune.search.halving import EarlierRun, HalvingWithinVariants, result_of
 
 
 @pytest.fixture(autouse=True)

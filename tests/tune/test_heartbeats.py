@@ -7,7 +7,8 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tune.heartbeats import SLOW_STAGE_S, STALL_FACTOR, Heard, find_stall
+from tune.gangs.heartbeats import STALL_FACTOR, Heard, find_stall
+from tune.patience import SLOW_STAGE_S
 
 TIMEOUT_S = 30.0
 

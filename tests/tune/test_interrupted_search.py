@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-import tune.search
+import tune.search.searcher
 from harness.runs.folder import StudyFolder
 from harness.runs.plan_file import freeze
 from harness.runs.search_log import Ended, SearchLog, Suggested
@@ -24,9 +24,9 @@ from harness.study.search_space import Point
 from harness.study.study_file import Study
 from harness.training.records import Outcome
 from tune.job import Launch
-from tune.rounds import next_round
-from tune.samplers import Tpe
-from tune.search import GIVEN_UP_IN_A_ROW, LoggedSearch
+from tune.search.rounds import next_round
+from tune.search.samplers import Tpe
+from tune.search.searcher import GIVEN_UP_IN_A_ROW, LoggedSearch
 
 DATA = "0" * 64
 WORST = math.log(320)
@@ -281,10 +281,12 @@ def test_a_library_that_draws_other_points_does_not_stop_a_search(
     with pytest.raises(Killed):
         machine.run()
     before = points_of(machine)
-    tpe, draw = Tpe.point, tune.search.draw_points
+    tpe, draw = Tpe.point, tune.search.searcher.draw_points
     monkeypatch.setattr(Tpe, "point", lambda self, number, earlier: tpe(self, number + 9, earlier))
     monkeypatch.setattr(
-        tune.search, "draw_points", lambda space, **options: draw(space, **{**options, "seed": 9})
+        tune.search.searcher,
+        "draw_points",
+        lambda space, **options: draw(space, **{**options, "seed": 9}),
     )
     machine.run()
     check_whole(machine)

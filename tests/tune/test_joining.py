@@ -13,7 +13,7 @@ import pytest
 import ray
 
 from harness.errors import UserError
-from tune.joining import SUBMITTED_JOB, check_cluster, cluster_meant, ignored_address
+from tune.cluster.joining import SUBMITTED_JOB, check_cluster, cluster_meant, ignored_address
 
 
 def test_without_an_address_nobodys_cluster_is_joined() -> None:
@@ -82,7 +82,7 @@ def test_another_ray_or_python_is_refused_with_both_versions(address: str) -> No
 CHECK = """
 import sys
 from harness.errors import UserError
-from tune.joining import check_cluster
+from tune.cluster.joining import check_cluster
 try:
     check_cluster(sys.argv[1])
 except UserError as error:

@@ -13,7 +13,7 @@ import psutil
 import pytest
 import ray
 
-from tune import local_ray
+from tune.cluster import local_ray
 
 NOT_NEEDED = ("monitor.py", "log_monitor.py", "dashboard.py", "dashboard/agent.py")
 
@@ -57,7 +57,7 @@ def test_another_version_of_ray_starts_as_it_likes(monkeypatch: pytest.MonkeyPat
 
 def test_no_process_outlives_a_driver_that_was_killed() -> None:
     script = (
-        "import psutil, time; from tune.cluster import connect; connect(None); "
+        "import psutil, time; from tune.cluster.connection import connect; connect(None); "
         "print(*(p.pid for p in psutil.Process().children(recursive=True)), flush=True); "
         "time.sleep(300)"
     )

@@ -9,7 +9,7 @@ import pytest
 
 from harness.study.load import load_study
 from harness.study.study_file import Study
-from tune.mixed_hardware import NodeHardware, hardware_here, hardware_notices
+from tune.checks.mixed_hardware import NodeHardware, hardware_here, hardware_notices
 
 AMX = NodeHardware(
     device="Xeon", words=("amx_bf16", "avx512_bf16"), best="bf16", code="0" * 16, version="a1b2c3d"

@@ -8,8 +8,8 @@ import socket
 import psutil
 import pytest
 
-from tune import network
-from tune.network import INTERFACE_VARIABLES, interface_of, open_meeting, use_interface_of
+from tune.gangs import network
+from tune.gangs.network import INTERFACE_VARIABLES, interface_of, open_meeting, use_interface_of
 
 
 def test_every_address_of_this_machine_leads_to_its_interface() -> None:

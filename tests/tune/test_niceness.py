@@ -8,11 +8,11 @@ import sys
 
 import pytest
 
-from tune.niceness import as_the_node
+from tune.gangs.niceness import as_the_node
 
 NICE_AS_A_WORKER = """
 import os, threading
-from tune.niceness import as_the_node
+from tune.gangs.niceness import as_the_node
 wait, seen = threading.Event(), []
 def other():
     wait.wait()

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tune.findings import Finding, folded, ok
-from tune.meeting import Meeting
-from tune.node_checks import (
+from tune.checks.findings import Finding, folded, ok
+from tune.checks.meeting import Meeting
+from tune.checks.node_checks import (
     GIB,
     MIB,
     clock,
@@ -21,8 +21,16 @@ from tune.node_checks import (
     problems,
     unanswered,
 )
-from tune.node_report import CACHE, RAY_FILES, RUNS, SHARED_MEMORY, Folder, NodeReport, report_here
-from tune.operator_check import judge
+from tune.checks.node_report import (
+    CACHE,
+    RAY_FILES,
+    RUNS,
+    SHARED_MEMORY,
+    Folder,
+    NodeReport,
+    report_here,
+)
+from tune.checks.operator_check import judge
 
 ROOMY = Folder(
     path="/data", exists=True, writable=True, free_bytes=500 * GIB, total_bytes=900 * GIB
@@ -103,7 +111,7 @@ def test_folders_are_judged_by_what_they_are_for(
 
 
 def test_a_folder_is_tried_out_and_left_as_it_was(tmp_path: Path) -> None:
-    from tune.node_report import look_at
+    from tune.checks.node_report import look_at
 
     assert look_at(tmp_path).writable
     assert not [*tmp_path.iterdir()]

@@ -13,7 +13,7 @@ import pytest
 
 from harness.data import prepare
 from harness.study.load import load_study
-from tune.mixed_hardware import hardware_here
+from tune.checks.mixed_hardware import hardware_here
 
 SCRIPT = Path(__file__).with_name("nodes_of_a_cluster.py")
 

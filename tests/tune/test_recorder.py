@@ -23,12 +23,12 @@ from harness.study.load import load_study
 from harness.study.plan import expand, make_plan
 from harness.training.records import Outcome, Report
 from tune import recorder as recorder_module
-from tune.breaker import Breaker
+from tune.gangs.trainable import ATTEMPT, OUTCOME, REPORT
 from tune.job import Job, Launch
-from tune.recorder import Recorder
-from tune.rounds import next_round
-from tune.search import LoggedSearch
-from tune.trainable import ATTEMPT, OUTCOME, REPORT
+from tune.recording.breaker import Breaker
+from tune.recording.recorder import Recorder
+from tune.search.rounds import next_round
+from tune.search.searcher import LoggedSearch
 
 DATA = "0" * 64
 AT = "2026-01-02T03:04:05+00:00"

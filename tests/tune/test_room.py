@@ -9,8 +9,8 @@ import pytest
 from idle_trials import answer_of
 
 from harness.study.settings import ResourcesConfig
-from tune.capacity import Capacity, Growth
-from tune.room import NO_ROOM_S, PATIENCE_S, SAY_AGAIN_S, Room, Sight
+from tune.cluster.capacity import Capacity, Growth
+from tune.cluster.room import NO_ROOM_S, PATIENCE_S, SAY_AGAIN_S, Room, Sight
 
 SCRIPT = Path(__file__).with_name("changing_cluster.py")
 OLDER, YOUNGER = "0000000001.000000 11 older", "0000000002.000000 22 younger"

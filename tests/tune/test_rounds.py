@@ -19,7 +19,7 @@ from harness.study.plan import make_plan, with_chosen
 from harness.study.search_space import Point
 from harness.study.study_file import Study
 from harness.training.records import Outcome
-from tune.rounds import Round, next_round
+from tune.search.rounds import Round, next_round
 
 DATA = "0" * 64
 Loss = Callable[[str, Point], float | None]

@@ -23,7 +23,7 @@ from harness.study.plan import make_plan
 from harness.study.study_file import Study
 from tune.driver import run_round
 from tune.job import Launch
-from tune.rounds import next_round
+from tune.search.rounds import next_round
 
 
 def search(

@@ -9,9 +9,9 @@ import ray
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tune.gang import Gang
-from tune.network import host_of, meeting_address
-from tune.seating import order_by_host, seats
+from tune.gangs.gang import Gang
+from tune.gangs.network import host_of, meeting_address
+from tune.gangs.seating import order_by_host, seats
 
 
 def place(address: str, *gpus: str, host: str = "host") -> dict[str, Any]:

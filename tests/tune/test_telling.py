@@ -11,8 +11,8 @@ from pydantic import TypeAdapter
 from harness.runs.search_log import Ended, Suggested
 from harness.study.search_space import Dimension, Point
 from harness.training.records import Outcome, Report
-from tune.samplers import Earlier, Tpe
-from tune.telling import Run, verdict_of
+from tune.search.samplers import Earlier, Tpe
+from tune.search.telling import Run, verdict_of
 
 WORST = 5.8
 SUGGESTED = Suggested(

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tune.writer import Writer
+from tune.recording.writer import Writer
 
 
 @pytest.fixture(autouse=True)

@@ -18,8 +18,8 @@ from harness.cli.doctor import summary, table, tracking_finding
 from harness.report.terminal.console import PlainConsole
 from harness.study.code_version import code_sha256
 from optimizers.hardware import best_dtype_name
-from tune.findings import failure, ok, warning
-from tune.node_report import OUR_PACKAGES
+from tune.checks.findings import failure, ok, warning
+from tune.checks.node_report import OUR_PACKAGES
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import sys
 
 BEFORE_RAY = (
     "import harness.cli.main, harness.cli.run_study, harness.study.load, harness.study.plan, "
-    "harness.runs.plan_file, tune.capacity, tune.confirmation, tune.cluster, sys"
+    "harness.runs.plan_file, tune.cluster.capacity, tune.confirmation, tune.cluster.connection, sys"
 )
 SECONDS_TO_IMPORT = {"scipy", "torch", "pandas", "matplotlib", "mlflow", "accelerate"}
 

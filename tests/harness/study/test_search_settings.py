@@ -15,7 +15,7 @@ from harness.errors import UserError
 from harness.study.load import load_study
 from harness.study.plan import make_plan
 from harness.study.search_space import Dimension, Grid, Int, LogUniform, Uniform
-from tune.samplers import draw_points
+from tune.search.samplers import draw_points
 
 DIMENSION: TypeAdapter[Any] = TypeAdapter(Dimension)
 MUON_LR = 'space.lr = { kind = "loguniform", low = 0.002, high = 0.2 }'

@@ -16,7 +16,7 @@ from harness.training.checkpoint import newest_valid, saving
 from harness.training.checkpoint.manifest import read_manifest
 from harness.training.checkpoint.saving import Keeper
 from harness.training.checkpoint.storage import LocalFolder
-from tune.worker import _newest_checkpoint
+from tune.gangs.worker import _newest_checkpoint
 
 Make = Callable[..., tuple[TrialSpec, WorkerContext]]
 EVERY_TWO = {"checkpoint_every_minutes": 0.0, "checkpoint_every_steps": 2}

@@ -18,9 +18,9 @@ from harness.study.trial import TrialSpec, tuning_spec
 from harness.training.records import Outcome, Report
 from tune.job import Job, Launch
 from tune.queue import OwnSearcher
-from tune.rounds import Round
-from tune.samplers import Listed, PointSource, Tpe, draw_points
-from tune.telling import verdict_of
+from tune.search.rounds import Round
+from tune.search.samplers import Listed, PointSource, Tpe, draw_points
+from tune.search.telling import verdict_of
 
 # So many training runs given up without a single outcome between them: it is the cluster. To draw
 # on would spend the budget on points that are chosen without the results of earlier ones.

@@ -10,10 +10,10 @@ import ray
 from ray._private import worker
 
 from harness.errors import UserError
-from tune.capacity import Capacity, Growth
-from tune.growth import growth_of_cluster
-from tune.joining import LOCAL, check_cluster, cluster_meant
-from tune.local_ray import lean
+from tune.cluster.capacity import Capacity, Growth
+from tune.cluster.growth import growth_of_cluster
+from tune.cluster.joining import LOCAL, check_cluster, cluster_meant
+from tune.cluster.local_ray import lean
 
 
 def connect(address: str | None) -> Capacity:

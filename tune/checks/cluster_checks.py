@@ -8,13 +8,13 @@ from functools import partial
 from typing import Any
 
 from harness.study.settings import ResourcesConfig
-from tune.findings import Finding, ok
-from tune.meeting import Scouts, network_finding
-from tune.niceness import as_the_node
-from tune.node_checks import clock, comforts, problems, unanswered
-from tune.node_report import NodeReport, report_here
-from tune.nodes import all_nodes, ask_nodes, ray_files_here
-from tune.operator_check import BUILD_S, LOAD_S, operator_here
+from tune.checks.findings import Finding, ok
+from tune.checks.meeting import Scouts, network_finding
+from tune.checks.node_checks import clock, comforts, problems, unanswered
+from tune.checks.node_report import NodeReport, report_here
+from tune.checks.operator_check import BUILD_S, LOAD_S, operator_here
+from tune.cluster.nodes import all_nodes, ask_nodes, ray_files_here
+from tune.gangs.niceness import as_the_node
 
 PATIENCE_S = 120.0
 """Somebody waits for the answer of a node that is busy; a run leaves it out after a minute."""

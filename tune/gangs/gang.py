@@ -7,12 +7,13 @@ from typing import Any
 
 import ray
 
-from tune.diagnosis import Failure, diagnose, failure, log_tails
-from tune.failures import describe
-from tune.heartbeats import LOOK_EVERY_S, SLOW_STAGE_S, Heard, find_stall
-from tune.network import meeting_address
-from tune.seating import Seat, order_by_host, seats
-from tune.worker import Answer, RemoteWorker
+from tune.gangs.diagnosis import Failure, diagnose, failure, log_tails
+from tune.gangs.failures import describe
+from tune.gangs.heartbeats import Heard, find_stall
+from tune.gangs.network import meeting_address
+from tune.gangs.seating import Seat, order_by_host, seats
+from tune.gangs.worker import Answer, RemoteWorker
+from tune.patience import LOOK_EVERY_S, SLOW_STAGE_S
 
 
 class GangFailure(RuntimeError):

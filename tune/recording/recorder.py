@@ -18,13 +18,13 @@ from harness.errors import StudyStopped, UserError
 from harness.runs.attempts import ATTEMPT_EVENT, AttemptBegan, AttemptEnd, AttemptEnded
 from harness.runs.folder import StudyFolder
 from harness.training.records import Outcome, Report
-from tune.breaker import Breaker
+from tune.cluster.nodes import lost_nodes
+from tune.gangs.trainable import ATTEMPT, OUTCOME, REPORT
 from tune.job import Job
-from tune.nodes import lost_nodes
-from tune.observers import Observer, Told
-from tune.trainable import ATTEMPT, OUTCOME, REPORT
-from tune.trial_files import TrialFiles
-from tune.writer import Writer
+from tune.recording.breaker import Breaker
+from tune.recording.observers import Observer, Told
+from tune.recording.trial_files import TrialFiles
+from tune.recording.writer import Writer
 
 LOOK_FOR_STOPS_S = 2.0
 """How often the folders of the trials that run are looked at for requests to stop them."""

@@ -10,8 +10,8 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from tune.findings import Finding, Level, failure, ok, warning
-from tune.node_report import CACHE, RAY_FILES, RUNS, SHARED_MEMORY, Folder, NodeReport
+from tune.checks.findings import Finding, Level, failure, ok, warning
+from tune.checks.node_report import CACHE, RAY_FILES, RUNS, SHARED_MEMORY, Folder, NodeReport
 
 MIB, GIB = 1 << 20, 1 << 30
 

@@ -8,8 +8,8 @@ from typing import Protocol
 from harness.errors import StudyStopped
 from harness.runs.attempts import FAILURES, AttemptEnded
 from harness.training.records import Outcome, Report
-from tune.breaker import Breaker
 from tune.job import Job
+from tune.recording.breaker import Breaker
 
 
 class Observer(Protocol):

@@ -6,14 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-LOOK_EVERY_S = 2.0
-"""Between two looks at a gang that has not answered yet."""
+from tune.patience import SLOW_STAGE_S
 
 STALL_FACTOR = 20.0
 """A step may take this many times as long as the longest one before it."""
-
-SLOW_STAGE_S = 900.0
-"""For what has no step time yet: imports, compilation, the first step, a checkpoint far away."""
 
 STEADY = ("training", "evaluating")
 

@@ -12,10 +12,10 @@ from typing import Any
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from tune.findings import Finding
-from tune.network import open_meeting, use_interface_of
-from tune.node_checks import network, no_network
-from tune.nodes import first_line
+from tune.checks.findings import Finding
+from tune.checks.node_checks import network, no_network
+from tune.cluster.nodes import first_line
+from tune.gangs.network import open_meeting, use_interface_of
 
 MEETING_S = 60.0
 """Nodes that cannot reach one another in this time would not do so in a trial."""

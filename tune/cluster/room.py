@@ -10,9 +10,9 @@ import ray
 from ray._private.state import state
 
 from harness.study.settings import ResourcesConfig
-from tune.capacity import Capacity, can_come, fits, needs, trials_at_once
-from tune.cluster import capacity
-from tune.neighbours import studies_here, study_of
+from tune.cluster.capacity import Capacity, can_come, fits, needs, trials_at_once
+from tune.cluster.connection import capacity
+from tune.cluster.neighbours import studies_here, study_of
 
 LOOK_EVERY_S = 2.0
 NO_ROOM_S = 60.0

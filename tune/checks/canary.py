@@ -12,14 +12,14 @@ from pathlib import Path
 
 from harness.errors import StudyStopped
 from harness.study.settings import ResourcesConfig
-from tune.delivery import undelivered
-from tune.findings import Finding, failure, folded
-from tune.meeting import Scouts, network_finding
-from tune.mixed_hardware import NodeHardware
-from tune.niceness import as_the_node
-from tune.node_checks import niceness, problems, unanswered
-from tune.node_report import CACHE, NodeReport, report_here
-from tune.nodes import A_LITTLE_GPU, ask_nodes, ray_files_here, training_nodes
+from tune.checks.findings import Finding, failure, folded
+from tune.checks.meeting import Scouts, network_finding
+from tune.checks.mixed_hardware import NodeHardware
+from tune.checks.node_checks import niceness, problems, unanswered
+from tune.checks.node_report import CACHE, NodeReport, report_here
+from tune.cluster.nodes import A_LITTLE_GPU, ask_nodes, ray_files_here, training_nodes
+from tune.delivery.receiving import undelivered
+from tune.gangs.niceness import as_the_node
 
 MOST_FAULTS = 6
 

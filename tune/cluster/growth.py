@@ -17,7 +17,7 @@ from ray._private import worker
 from ray._private.state import state
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from tune.capacity import Growth
+from tune.cluster.capacity import Growth
 
 ANSWER_TIMEOUT_S = 30.0
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")

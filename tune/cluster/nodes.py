@@ -12,7 +12,7 @@ from typing import Any, Generic, TypeVar
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from tune.capacity import GangSize
+from tune.cluster.capacity import GangSize
 
 ANSWER_TIMEOUT_S = 60.0
 """A fresh worker process of Ray takes seconds; a node that says nothing must not stop a study."""

@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import sys
 
-from tune.findings import Finding, failure, ok, warning
+from tune.checks.findings import Finding, failure, ok, warning
 
 CHECK = "DeepSpeed's operator"
 LOAD_S, BUILD_S = 120.0, 300.0

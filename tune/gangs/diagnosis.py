@@ -12,9 +12,9 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from harness.runs.attempts import AttemptEnd
-from tune.failures import signature
-from tune.nodes import lost_nodes
-from tune.worker import oom_kills, tail_of
+from tune.cluster.nodes import lost_nodes
+from tune.gangs.failures import signature
+from tune.gangs.worker import oom_kills, tail_of
 
 ANSWER_S = 10.0
 """A living worker answers at once; Ray knows a dead one within seconds, a lost node a bit later."""

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from tune.driver_files import CHUNK_BYTES, answer, chunk_of, in_flight
+from tune.delivery.driver_files import CHUNK_BYTES, answer, chunk_of, in_flight
 
 Beat = Callable[[], None]
 

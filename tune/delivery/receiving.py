@@ -14,11 +14,11 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from harness.data import TokenDataset
 from harness.data.delivered import Undelivered, obtain
-from tune.capacity import GangSize
-from tune.driver_files import CHUNK_BYTES, Driver, answer, dismiss, in_flight, introduce
-from tune.driver_folder import Beat, DriverFolder
-from tune.heartbeats import LOOK_EVERY_S, SLOW_STAGE_S
-from tune.nodes import training_nodes
+from tune.cluster.capacity import GangSize
+from tune.cluster.nodes import training_nodes
+from tune.delivery.driver_files import CHUNK_BYTES, Driver, answer, dismiss, in_flight, introduce
+from tune.delivery.driver_folder import Beat, DriverFolder
+from tune.patience import LOOK_EVERY_S, SLOW_STAGE_S
 
 HOSTS_AT_ONCE = 8
 """All are served by the driver's host, whose network is the limit."""

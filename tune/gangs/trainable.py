@@ -10,7 +10,7 @@ from typing import Any
 from ray import tune as ray_tune
 
 from harness.runs.attempts import AttemptEnded, repeats
-from tune.gang import Gang, GangFailure
+from tune.gangs.gang import Gang, GangFailure
 
 # Keys of a result, as the driver reads them. JSON text: Tune keeps statistics of every number.
 REPORT, OUTCOME, ATTEMPT = "optbench_report", "optbench_outcome", "optbench_attempt"

@@ -12,11 +12,11 @@ from typing import Any
 
 import ray
 
-from tune.delivery import at_this_host, folder_here
-from tune.failures import describe
-from tune.network import open_meeting, use_interface_of
-from tune.niceness import as_the_node
-from tune.seating import Seat
+from tune.delivery.receiving import at_this_host, folder_here
+from tune.gangs.failures import describe
+from tune.gangs.network import open_meeting, use_interface_of
+from tune.gangs.niceness import as_the_node
+from tune.gangs.seating import Seat
 
 Answer = dict[str, Any]
 

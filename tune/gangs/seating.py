@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tune.network import LOOPBACK, host_of
+from tune.gangs.network import LOOPBACK, host_of
 
 
 @dataclass(frozen=True, kw_only=True)

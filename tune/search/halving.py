@@ -14,9 +14,9 @@ from harness.runs.folder import StudyFolder
 from harness.runs.search_log import Event, Suggested
 from harness.study.settings import AshaSettings
 from harness.training.records import Report
+from tune.gangs.trainable import LOSS, STEP
 from tune.queue import InOrder
-from tune.rounds import Round
-from tune.trainable import LOSS, STEP
+from tune.search.rounds import Round
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from tune.cluster import is_joined
+from tune.cluster.connection import is_joined
 
 NAMESPACE = "optbench-studies"
 BEGUN = time.time()  # of this process: the oldest study comes first

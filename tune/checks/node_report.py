@@ -16,10 +16,10 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from harness.data.cache import default_cache_dir
-from tune.mixed_hardware import NodeHardware, hardware_here
+from tune.checks.mixed_hardware import NodeHardware, hardware_here
 
 OUR_PACKAGES = ("harness", "models", "optimizers", "tune")
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 COMPARED = ("torch", "accelerate", "deepspeed", "ray")
 """Libraries whose version decides how a trial computes, or whether its workers understand Ray."""

@@ -1,0 +1,1 @@
+"""The Ray that trials run on: joined or started, its nodes, and how many trials have room."""

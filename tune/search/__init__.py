@@ -1,0 +1,1 @@
+"""Which configurations a search trains, and what it is told of them."""
