@@ -160,7 +160,7 @@ class Scenario:
         until(lambda: len(self._alive()) == 4, "the host that was cut off is a node again")
         self.say(f"ray: {cut} is a node again")
         killed = self._host_in_a_trial(study, "killed", rank=0)
-        self.hosts[killed].kill()
+        self.hosts.kill(killed)
         fresh = self.hosts.add(killed)
         start_worker(self.head, fresh, self.outputs / f"{killed}-fresh.txt")
         self.story.delivered.pop(killed, None)

@@ -206,6 +206,11 @@ class Hosts:
         host.run("ip", "route", "add", "default", "via", BRIDGE)
         return host
 
+    def kill(self, name: str) -> None:
+        """As by a power cut; the cable goes first, because the kernel takes its time with it."""
+        self._at_bridge(f"ip link delete {self.all[name].end}")
+        self.all[name].kill()
+
     def cut(self, name: str) -> None:
         """Pulls the cable."""
         self._at_bridge(f"ip link set {self.all[name].end} down")
