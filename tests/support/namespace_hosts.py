@@ -63,6 +63,7 @@ class Host:
 
     def __init__(self, name: str, address: str, others: Mapping[str, str]) -> None:
         self.name, self.address, self.end = name, address, f"to-{name}"
+        self.started: list[subprocess.Popen[str]] = []
         names = ["127.0.0.1 localhost", f"127.0.1.1 {name}"]
         names += [f"{where} {other}" for other, where in others.items() if other != name]
         hosts_file = _descriptor("\n".join(names) + "\n")
@@ -114,7 +115,7 @@ class Host:
     def start(self, *words: str, output: Path, **environment: str) -> subprocess.Popen[str]:
         """As a process that goes on; what it prints goes to a file outside."""
         with output.open("w") as file:
-            return subprocess.Popen(
+            process = subprocess.Popen(
                 self.command(*words, **environment),
                 stdin=subprocess.DEVNULL,
                 stdout=file,
@@ -122,6 +123,8 @@ class Host:
                 text=True,
                 start_new_session=True,
             )
+        self.started.append(process)
+        return process
 
     def write(self, path: str, text: str) -> None:
         """A file of this host, with its folders."""
@@ -153,7 +156,8 @@ class Host:
     def kill(self) -> None:
         """Every process at once, and with them disk and network."""
         self.keeper.kill()
-        self.keeper.wait()
+        for process in (self.keeper, *self.started):
+            process.wait()
         if self.keeper.stdout is not None:
             self.keeper.stdout.close()
 
@@ -205,6 +209,11 @@ class Hosts:
         host.run("ip", "link", "set", "eth0", "up")
         host.run("ip", "route", "add", "default", "via", BRIDGE)
         return host
+
+    def kill(self, name: str) -> None:
+        """As by a power cut; the cable goes first, because the kernel takes its time with it."""
+        self._at_bridge(f"ip link delete {self.all[name].end}")
+        self.all[name].kill()
 
     def cut(self, name: str) -> None:
         """Pulls the cable."""
