@@ -169,7 +169,6 @@ class StudyRun:
         """Says what is coming, connects to Ray, and shows how far it is; also when interrupted."""
         if self._mlflow is None:
             _say_where(self.console, self.folder, self.tracking_uri)
-            self._mlflow = LiveWriter(self.folder, self.tracking_uri)
         self.console.print(
             f"{self.study.name}: {total - done} trials {what} ({done} done), "
             f"{self.study.resources.workers} worker(s) each"
@@ -204,8 +203,11 @@ class StudyRun:
             check_storage(self.study.checkpoints.storage)
         progress.say("starting Ray")
         check_fits(self.study.resources, connect(self.address))
-        progress.say("Ray is there, starting the first workers")
+        self._mlflow = LiveWriter(self.folder, self.tracking_uri)
+        if self.address is not None:
+            progress.say("asking every node, and bringing it the data")
         self._look_at_nodes()
+        progress.say("Ray is there, starting the first workers")
         self._environment = write_beside(self.folder.environment_path)
 
     def _look_at_nodes(self) -> None:

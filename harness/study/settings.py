@@ -171,6 +171,19 @@ class CheckpointSettings(Record):
         "trial's own folder in the runs folder, to which hosts that do not see it send them",
     )
 
+    @field_validator("storage")
+    @classmethod
+    def _holds_no_key(cls, storage: str | None) -> str | None:
+        """It is frozen with the study and stands in every report."""
+        before_host = (storage or "").partition("://")[2].partition("/")[0].rpartition("@")[0]
+        if ":" in before_host:
+            raise ValueError(
+                "there is a key or password in it, and a study file is no place for one: name only "
+                "the bucket or host, and give keys as the file system reads them (for S3 "
+                "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY on every node)"
+            )
+        return storage
+
     @property
     def are_taken(self) -> bool:
         return self.every_steps is not None or self.every_minutes > 0

@@ -292,8 +292,8 @@ def test_a_driver_writes_with_its_password_and_is_told_when_it_has_none(
     with pytest.raises(TrackingUnavailable) as refused:
         Tracker(folder, server.url).sync()
     assert str(refused.value) == (
-        f"{server.url}: it asks for a user and a password, and does not know these: set "
-        "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
+        f"{server.url}: it asks for a user and a password (401): set MLFLOW_TRACKING_USERNAME and "
+        "MLFLOW_TRACKING_PASSWORD, and look for mistakes in them"
     )
     monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "admin")
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", server.password)

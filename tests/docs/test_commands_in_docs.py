@@ -44,7 +44,10 @@ ELSEWHERE = {
     r"optbench trial .*gpus_per_worker=1": "needs a GPU: by hand",
     r"make faults": "needs half an hour: by hand",
     r"make cluster-test": "needs root: by hand",
-    r"docker compose ": "needs Docker: by hand",
+    r"docker (compose|build) ": "needs Docker: by hand",
+    r"(\(umask 077|for name in POSTGRES_|echo \"\$name=)": "needs Docker: by hand",
+    r"done > docker/\.env": "needs Docker: by hand",
+    r"sbatch ": "needs Slurm: by hand",
     r"kubectl ": "needs Kubernetes: by hand",
 }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from harness.study.settings import CheckpointSettings
 
@@ -29,3 +30,9 @@ def test_a_worker_with_another_working_directory_or_home_finds_the_same_folder(
     told = CheckpointSettings(storage=storage).for_workers(OWN)
     expected = where.replace("HERE", str(tmp_path)).replace("HOME", str(tmp_path / "home"))
     assert told["checkpoints"] == expected
+
+
+def test_a_key_in_the_address_of_the_storage_is_refused() -> None:
+    with pytest.raises(ValidationError, match="there is a key or password in it"):
+        CheckpointSettings(storage="s3://AKIA:secret@bucket/runs")
+    assert CheckpointSettings(storage="hdfs://user@host:8020/runs").storage is not None

@@ -16,6 +16,7 @@ from harness.training.checkpoint import newest_valid, saving
 from harness.training.checkpoint.manifest import read_manifest
 from harness.training.checkpoint.saving import Keeper
 from harness.training.checkpoint.storage import LocalFolder
+from harness.training.pulse import Pulse
 from tune.gangs.worker import _newest_checkpoint
 
 Make = Callable[..., tuple[TrialSpec, WorkerContext]]
@@ -78,8 +79,9 @@ def test_a_checkpoint_ahead_of_the_reports_that_were_written_would_leave_a_gap(
         "resources": {"gpus_per_worker": 0},
         "context": {"checkpoints": str(saved)},
         "reported_step": reported,
+        "driver": {"node": "", "study": "", "dataset_path": "", "files": None},
     }
-    assert _newest_checkpoint(trial)["resumed_step"] == resumed
+    assert _newest_checkpoint(trial, Pulse())["resumed_step"] == resumed
 
 
 def test_no_byte_of_a_manifest_can_change_unseen(saved: Path, make: Make) -> None:
