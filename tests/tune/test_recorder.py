@@ -22,9 +22,9 @@ from harness.runs.search_log import SearchLog
 from harness.study.load import load_study
 from harness.study.plan import expand, make_plan
 from harness.training.records import Outcome, Report
-from tune import recorder as recorder_module
 from tune.gangs.trainable import ATTEMPT, OUTCOME, REPORT
 from tune.job import Job, Launch
+from tune.recording import recorder as recorder_module
 from tune.recording.breaker import Breaker
 from tune.recording.recorder import Recorder
 from tune.search.rounds import next_round
