@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 from namespace_hosts import Host, Hosts, why_not
@@ -72,6 +73,7 @@ class Story:
     mlflow: Mlflow
     say: Transcript
     without_password: subprocess.CompletedProcess[str]
+    doctor: list[dict[str, Any]]
     printed: str
     hit: dict[str, str] = field(default_factory=dict)  # what was done to a host: the trial's key
     delivered: dict[str, list[tuple[str, int]]] = field(default_factory=dict)
@@ -123,7 +125,8 @@ class Scenario:
         self.head.start("python", "-c", WATCH, output=self.outputs / "alive.txt", **RAY)
         until(lambda: len(self._alive()) == 4, "four nodes")
         self.say(f"ray: {', '.join(self._alive())} are one cluster")
-        self.story = Story(self.hosts, self.outputs, self.mlflow, self.say, refused, "")
+        doctor = self._ask_the_doctor()
+        self.story = Story(self.hosts, self.outputs, self.mlflow, self.say, refused, doctor, "")
         study = self._start_study()
         try:
             self._disturb(study)
@@ -144,6 +147,15 @@ class Scenario:
     def _optbench(self, *words: str) -> subprocess.CompletedProcess[str]:
         command = self.head.command("optbench", *words, "--tracking-uri", URI)
         return subprocess.run(command, capture_output=True, text=True)
+
+    def _ask_the_doctor(self) -> list[dict[str, Any]]:
+        words = ["optbench", "doctor", "--address", "auto", "--tracking-uri", URI, "--json"]
+        command = self.head.command(*words, **RAY, **self.mlflow.credentials)
+        asked = subprocess.run(command, capture_output=True, text=True, timeout=300)
+        assert asked.stdout, asked.stderr
+        self.say(f"head: the doctor has asked every node, exit code {asked.returncode}")
+        found: list[dict[str, Any]] = json.loads(asked.stdout)
+        return found
 
     def _start_study(self) -> subprocess.Popen[str]:
         words = ["optbench", "run", STUDY, "--runs-dir", RUNS, *SETTINGS]
@@ -222,6 +234,15 @@ def data_of(host: Host) -> list[tuple[str, int]]:
         for path in sorted(folder.iterdir() if folder.is_dir() else ())
         if (path / "manifest.json").exists()
     ]
+
+
+def test_the_doctor_finds_every_node_fit_and_how_fast_they_reach_one_another(story: Story) -> None:
+    assert [line for line in story.doctor if line["level"] == "failure"] == []
+    (network,) = [line for line in story.doctor if line["check"] == "network"]
+    (mlflow,) = [line for line in story.doctor if line["check"] == "MLflow"]
+    assert mlflow["level"] == "ok"
+    assert network["bus_bytes_per_s"] > 0  # how fast is the machine's matter
+    story.say(f"proved: doctor: network: {network['found']}; MLflow: {mlflow['found']}")
 
 
 def test_every_number_is_that_of_one_machine(story: Story) -> None:
