@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 
+from harness.analysis.hardware import Hardware, hardware_of
 from harness.analysis.results import (
     Analysis,
     Comparison,
@@ -31,6 +32,11 @@ class StudyResults(StudySnapshot):
     analysis: Analysis | None
     search: SearchResult | None
     error: str | None = None
+
+    @cached_property
+    def trained_on(self) -> dict[str, tuple[Hardware, ...]]:
+        """Every kind of hardware that took part in a trial, by its key."""
+        return hardware_of(self.trials, self.environment)
 
     @property
     def level(self) -> float:

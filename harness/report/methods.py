@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from harness.analysis.machines import trained_on
 from harness.analysis.shrinkage import not_tuned
 from harness.analysis.study_results import StudyResults
 from harness.report.methods_statistics import statistics_sentences, target_sentences
@@ -113,7 +112,7 @@ def _runs(study: StudyResults) -> Iterator[str]:
 def _resumed(study: StudyResults) -> Iterator[str]:
     """Which runs went on from a checkpoint, and what that changes."""
     ended = [trial for trial in study.confirmation if trial.outcome is not None]
-    kinds = trained_on(study)
+    kinds = study.trained_on
     resumed = [
         trial
         for trial in ended

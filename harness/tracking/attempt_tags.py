@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from harness.analysis.machines import Hardware
+from harness.analysis.hardware import hardware_of_attempt
 from harness.runs.attempts import AttemptBegan, AttemptEnded, AttemptEvent, WorkerPlace
 
 MOST_ATTEMPTS = 20
@@ -34,8 +34,7 @@ def attempt_tags(events: Sequence[AttemptEvent], *, training: bool = False) -> d
     if (latest := began.get(numbers[-1])) and latest.places:
         tags["hosts"] = ", ".join(dict.fromkeys(place.host for place in latest.places))
         tags["devices"] = _counted([place.device for place in latest.places])
-        kinds = sorted({_kind(place.device) for place in latest.places})
-        tags["hardware"] = Hardware(workers=latest.workers, device=" and ".join(kinds)).words
+        tags["hardware"] = hardware_of_attempt(latest, {}).words
     return tags
 
 
@@ -55,11 +54,6 @@ def _sentence(began: AttemptBegan | None, ended: AttemptEnded | None, *, over: b
 
 def _hosts(places: Sequence[WorkerPlace]) -> str:
     return _counted([place.host for place in places])
-
-
-def _kind(device: str) -> str:
-    """`NVIDIA H100` of `cuda:3 NVIDIA H100`: which of several equal ones it was does not matter."""
-    return device.partition(" ")[2] if device.startswith("cuda:") else device
 
 
 def _counted(names: Sequence[str]) -> str:
