@@ -31,7 +31,7 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
 def test_gloo_and_nccl_are_told_the_interface(environment: pytest.MonkeyPatch) -> None:
     loopback = interface_of("127.0.0.1")
     use_interface_of("127.0.0.1")
-    assert [os.environ[name] for name in INTERFACE_VARIABLES] == [loopback, loopback]
+    assert [os.environ[name] for name in INTERFACE_VARIABLES] == [loopback, f"={loopback}"]
     use_interface_of("198.51.100.7")
     assert not any(name in os.environ for name in INTERFACE_VARIABLES)
 
@@ -40,7 +40,7 @@ def test_what_the_user_has_set_stays(environment: pytest.MonkeyPatch) -> None:
     environment.setenv("GLOO_SOCKET_IFNAME", "ib0")
     use_interface_of("127.0.0.1")
     assert os.environ["GLOO_SOCKET_IFNAME"] == "ib0"
-    assert os.environ["NCCL_SOCKET_IFNAME"] == interface_of("127.0.0.1")
+    assert os.environ["NCCL_SOCKET_IFNAME"] == f"={interface_of('127.0.0.1')}"
 
 
 def test_a_port_is_taken_from_the_range_and_held() -> None:

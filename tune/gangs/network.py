@@ -13,7 +13,8 @@ import psutil
 if TYPE_CHECKING:
     from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
-INTERFACE_VARIABLES = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")
+INTERFACE_VARIABLES = {"GLOO_SOCKET_IFNAME": "{}", "NCCL_SOCKET_IFNAME": "={}"}
+"""How each library is told a name: to NCCL `eth1` alone would also be `eth10`."""
 
 LOOPBACK = "127.0.0.1"
 
@@ -58,21 +59,21 @@ def use_interface_of(address: str) -> None:
     An address that no interface holds, as behind a translation of addresses, leaves them to guess.
     """
     name = interface_of(address)
-    for variable in INTERFACE_VARIABLES:
+    for variable, form in INTERFACE_VARIABLES.items():
         if os.environ.get(variable) in (None, "", _set_here.get(variable)):
-            _set(variable, name)
+            _set(variable, None if name is None else form.format(name))
 
 
 _set_here: dict[str, str] = {}
 """What this process was told by us before, and may be told anew."""
 
 
-def _set(variable: str, name: str | None) -> None:
-    if name is None:
+def _set(variable: str, value: str | None) -> None:
+    if value is None:
         os.environ.pop(variable, None)
         _set_here.pop(variable, None)
     else:
-        os.environ[variable] = _set_here[variable] = name
+        os.environ[variable] = _set_here[variable] = value
 
 
 def open_meeting(ports: Sequence[int]) -> TCPStore:
