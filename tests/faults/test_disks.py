@@ -156,7 +156,7 @@ def test_a_run_whose_disk_fills_up_goes_on_once_there_is_room(
 def test_a_slow_disk_holds_up_no_turn_of_the_loop(
     study_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A turn takes at most a tenth of a second when nothing happens, and this fsync two."""
+    """A turn takes at most a tenth of a second when nothing happens, and this fsync twice that."""
     import ray
 
     from tune import driver
@@ -198,8 +198,8 @@ def test_a_slow_disk_holds_up_no_turn_of_the_loop(
         )
     finally:
         ray.shutdown()
-    turned = sum(turns > 0 for turns in turns_meanwhile)
-    assert turned > len(specs), "the loop stood still while something was written"
+    # None at all, if the loop's own thread wrote; trials this short end within a few records.
+    assert sum(turns_meanwhile) > len(specs), "the loop stood still while something was written"
     for spec in specs:
         reports, outcome = folder.trial(spec.key).results()
         assert [report.step for report in reports] == [0, 3, 6]

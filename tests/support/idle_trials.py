@@ -28,6 +28,7 @@ from harness.study.settings import CheckpointSettings
 from harness.training.records import Outcome, Report
 from tune.gangs.trainable import ATTEMPT, OUTCOME
 from tune.job import Job, Launch
+from tune.recording.recorder import Recorder
 
 SECONDS = 0.4  # of one trial
 TIMEOUT_S = 280
@@ -71,14 +72,14 @@ class Watch:
 
     def __init__(self, act: Callable[[Watch], None] = lambda watch: None) -> None:
         self.act = act
-        self.under_way: set[str] = set()
+        self.under_way = 0
         self.ended = 0
         self.peak = 0  # since the last `fresh`
         self.since = 0  # trials ended since then
         self.said: list[str] = []
 
     def fresh(self) -> None:
-        self.peak, self.since = len(self.under_way), 0
+        self.peak, self.since = self.under_way, 0
 
     def say(self, what: str) -> None:
         self.said.append(what)
@@ -86,18 +87,16 @@ class Watch:
     def stop(self) -> None:
         os.kill(os.getpid(), signal.SIGINT)
 
-    def trial_started(self, job: Job) -> None:
-        self.under_way.add(job.key)
-        self.peak = max(self.peak, len(self.under_way))
+    def saw(self, under_way: int) -> None:
+        """As it comes in: observers are told of an end when it is on disk, and the next runs."""
+        self.under_way, self.peak = under_way, max(self.peak, under_way)
 
+    def trial_started(self, job: Job) -> None: ...
     def trial_reported(self, key: str, report: Report) -> None: ...
-    def attempt_failed(self, key: str, cause: str) -> None:
-        self.under_way.discard(key)
-
+    def attempt_failed(self, key: str, cause: str) -> None: ...
     def trial_given_up(self, key: str, cause: str) -> None: ...
 
     def trial_ended(self, key: str, outcome: Outcome) -> None:
-        self.under_way.discard(key)
         self.ended += 1
         self.since += 1
         self.act(self)
@@ -131,6 +130,14 @@ def train_idly(
     study_file: Path, runs: Path, watch: Watch, *, trials: int, **resources: Any
 ) -> None:
     """Until all are done or `watch.stop` is called."""
+
+    as_ever = Recorder.on_trial_result
+
+    def watched(recorder: Recorder, *arguments: Any, **options: Any) -> None:
+        as_ever(recorder, *arguments, **options)
+        watch.saw(len(recorder.attempts))
+
+    Recorder.on_trial_result = watched  # type: ignore[method-assign]
     tune.driver.TrialTrainable = Idle
     study = load_study(study_file, [f"seeds.confirmation={list(range((trials + 1) // 2))}"])
     specs = list(expand(study, "0" * 64).values())[:trials]
