@@ -22,7 +22,7 @@ import typer
 
 from harness.data import prepare
 from harness.study.load import load_study
-from harness.study.settings import CheckpointSettings
+from harness.study.placement import CheckpointSettings
 from harness.study.study_file import find_variant
 from harness.study.trial import trial_spec
 from harness.training.backends.protocol import WorkerContext

@@ -10,7 +10,7 @@ from typing import Any
 from harness.runs.attempts import AttemptBegan, endings_by
 from harness.runs.folder import StudyFolder
 from harness.study.code_version import code_sha256, code_version
-from harness.study.settings import CheckpointSettings, ResourcesConfig
+from harness.study.placement import CheckpointSettings, ResourcesConfig
 from harness.study.trial import PLACEMENT, TrialSpec
 from tune.delivery.driver_files import Driver, introduce
 

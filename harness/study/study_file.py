@@ -16,12 +16,11 @@ from pydantic import Field, ValidationError, ValidationInfo, field_validator, mo
 
 from harness.data import DataConfig
 from harness.errors import UserError
+from harness.study.placement import CheckpointSettings, ResourcesConfig
 from harness.study.record import Record
 from harness.study.search_space import Choice, Dimension, Grid, Point, Space
 from harness.study.settings import (
     AnalysisSettings,
-    CheckpointSettings,
-    ResourcesConfig,
     SeedsConfig,
     TrainingConfig,
     TuningSettings,

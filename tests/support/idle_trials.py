@@ -23,8 +23,8 @@ from ray import tune as ray_tune
 import tune.driver
 from harness.runs.folder import StudyFolder
 from harness.study.load import load_study
+from harness.study.placement import CheckpointSettings
 from harness.study.plan import expand
-from harness.study.settings import CheckpointSettings
 from harness.training.records import Outcome, Report
 from tune.gangs.trainable import ATTEMPT, OUTCOME
 from tune.job import Job, Launch

@@ -23,7 +23,7 @@ from idle_trials import Watch, end_in_time, train_idly
 from ray.autoscaler._private.fake_multi_node.node_provider import FAKE_HEAD_NODE_ID
 
 from harness.errors import UserError
-from harness.study.settings import ResourcesConfig
+from harness.study.placement import ResourcesConfig
 from tune.cluster.capacity import check_fits
 from tune.cluster.connection import capacity
 from tune.cluster.local_ray import _free_port

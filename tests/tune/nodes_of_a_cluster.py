@@ -18,7 +18,7 @@ import ray
 from ray.cluster_utils import Cluster
 
 from harness.errors import StudyStopped
-from harness.study.settings import ResourcesConfig
+from harness.study.placement import ResourcesConfig
 from tune.checks.canary import check_nodes
 from tune.checks.cluster_checks import cluster_findings
 from tune.checks.mixed_hardware import hardware_here

@@ -21,8 +21,8 @@ from harness.errors import StudyStopped
 from harness.runs.attempts import AttemptBegan, AttemptEnded
 from harness.runs.folder import StudyFolder, TrialFolder
 from harness.study.load import load_study
+from harness.study.placement import CheckpointSettings, ResourcesConfig
 from harness.study.plan import expand
-from harness.study.settings import CheckpointSettings, ResourcesConfig
 from harness.study.trial import TrialSpec
 from harness.training.records import Outcome, Report
 from tune.driver import run_trials

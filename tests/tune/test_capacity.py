@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.errors import UserError
-from harness.study.settings import ResourcesConfig
+from harness.study.placement import ResourcesConfig
 from tune.cluster.capacity import Capacity, check_fits, fits, gangs_that_fit, trials_at_once
 
 

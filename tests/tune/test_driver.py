@@ -11,8 +11,8 @@ import pytest
 from harness.data import TokenDataset, prepare
 from harness.runs.folder import StudyFolder
 from harness.study.load import load_study
+from harness.study.placement import CheckpointSettings, ResourcesConfig
 from harness.study.plan import expand
-from harness.study.settings import CheckpointSettings, ResourcesConfig
 from harness.study.trial import TrialSpec, trial_spec
 from harness.training.records import Outcome, Report
 from tune.driver import run_trials

@@ -9,7 +9,7 @@ import pytest
 from idle_trials import answer_of
 
 from harness.errors import UserError
-from harness.study.settings import ResourcesConfig
+from harness.study.placement import ResourcesConfig
 from tune.cluster.capacity import Capacity, Growth, can_come, check_fits, trials_at_once
 from tune.cluster.growth import UNKNOWN, from_autoscaler, from_cluster_config, growth_here
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from idle_trials import answer_of
 
-from harness.study.settings import ResourcesConfig
+from harness.study.placement import ResourcesConfig
 from tune.cluster.capacity import Capacity, Growth
 from tune.cluster.room import NO_ROOM_S, PATIENCE_S, SAY_AGAIN_S, Room, Sight
 

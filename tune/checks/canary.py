@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from harness.errors import StudyStopped
-from harness.study.settings import ResourcesConfig
+from harness.study.placement import ResourcesConfig
 from tune.checks.findings import Finding, failure, folded
 from tune.checks.meeting import Scouts, network_finding
 from tune.checks.mixed_hardware import NodeHardware

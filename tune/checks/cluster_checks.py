@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from harness.study.settings import ResourcesConfig
+from harness.study.placement import ResourcesConfig
 from tune.checks.findings import Finding, ok
 from tune.checks.meeting import Scouts, network_finding
 from tune.checks.node_checks import clock, comforts, problems, unanswered

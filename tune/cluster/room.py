@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import ray
 from ray._private.state import state
 
-from harness.study.settings import ResourcesConfig
+from harness.study.placement import ResourcesConfig
 from tune.cluster.capacity import Capacity, can_come, fits, needs, trials_at_once
 from tune.cluster.connection import capacity
 from tune.cluster.neighbours import studies_here, study_of

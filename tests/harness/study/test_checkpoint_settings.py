@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from harness.study.settings import CheckpointSettings
+from harness.study.placement import CheckpointSettings
 
 OWN = Path("/runs/study/trials/0123/checkpoints")
 
