@@ -16,7 +16,7 @@ from optimizers.specs import AdamWSpec
 class AdamW(NamedOptimizer):
     """`torch.optim.AdamW`'s arithmetic, with names, counters and rules for missing gradients."""
 
-    def _update_matrices(self, group: Group, fragments: Sequence[Fragment]) -> NoReturn:
+    def _update_group(self, group: Group, fragments: Sequence[Fragment]) -> NoReturn:
         raise AssertionError(f"AdamW has no algorithm {group['algorithm']!r}")
 
 

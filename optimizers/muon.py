@@ -79,7 +79,7 @@ class Muon(NamedOptimizer):
 
     # One step.
 
-    def _update_matrices(self, group: Group, fragments: Sequence[Fragment]) -> None:
+    def _update_group(self, group: Group, fragments: Sequence[Fragment]) -> None:
         """The second and third phase; the first one is `_reduce_gradients`."""
         stepped = {fragment.name for fragment in fragments}
         for part in self._parts:

@@ -15,10 +15,10 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from optimizers.elementwise import adamw_update, not_finite, sum_of_squares
 from optimizers.fragments import Fragment, agree_on_layout, own_fragment, require_agreement
 from optimizers.routing import Route
 from optimizers.state_by_name import StateByName
+from optimizers.tensor_lists import adamw_update, not_finite, sum_of_squares
 
 Group = dict[str, Any]
 Gradients = Literal["averaged", "local"]
@@ -163,7 +163,7 @@ class NamedOptimizer(StateByName, torch.optim.Optimizer):
             if group["algorithm"] == "adamw":
                 self._update_elements(group, fragments)
             else:
-                self._update_matrices(group, fragments)
+                self._update_group(group, fragments)
         self._forget_gradients()
         return loss
 
@@ -222,7 +222,7 @@ class NamedOptimizer(StateByName, torch.optim.Optimizer):
     # What subclasses add.
 
     @abstractmethod
-    def _update_matrices(self, group: Group, fragments: Sequence[Fragment]) -> None:
+    def _update_group(self, group: Group, fragments: Sequence[Fragment]) -> None:
         """Update the fragments of a group whose algorithm is not AdamW."""
 
     def _reduce_gradients(self) -> None:
@@ -255,6 +255,24 @@ class NamedOptimizer(StateByName, torch.optim.Optimizer):
 
     def _is_everywhere(self, name: str) -> bool:
         return len(set(self._layout[name])) == 1
+
+    def _totals(self, fragments: Sequence[Fragment], partial: Tensor) -> Tensor:
+        """Sums over whole parameters, from sums over what is here. A collective call if sharded.
+
+        Args:
+            fragments: F of them, the same parameters on all workers, empty ones included.
+            partial: `(F,)`, for each fragment a sum over the elements that this worker holds.
+
+        Returns:
+            `(F,)`, equal on all workers.
+        """
+        in_parts = [not self._is_everywhere(fragment.name) for fragment in fragments]
+        if self._workers == 1 or not any(in_parts):
+            return partial
+        mask = torch.tensor(in_parts, device=partial.device)
+        summed = partial * mask
+        dist.all_reduce(summed, group=self._process_group)
+        return torch.where(mask, summed, partial)
 
     def _active(self, group: Group) -> list[Fragment]:
         """The group's fragments whose storage the backend is stepping now, empty ones included."""

@@ -7,6 +7,7 @@ nothing is an error, and so is a parameter that no rule claims: both are usually
 from __future__ import annotations
 
 import fnmatch
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -124,6 +125,10 @@ class Route:
     group: str
     reason: str
     matrices: tuple[Matrix, ...] = ()
+
+    @property
+    def numel(self) -> int:
+        return math.prod(self.shape)
 
     @property
     def num_matrices(self) -> int:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -25,6 +26,10 @@ class OptimizerSpec(BaseModel):
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    default_space: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    """What `space = "default"` of a variant searches: dimensions as a study file writes them, with
+    the source of their borders beside them."""
 
     lr: float = Field(
         gt=0.0,

@@ -55,7 +55,8 @@ class VariantConfig(Record):
     )
     space: dict[str, Dimension] = Field(
         default_factory=dict,
-        description="what [tuning] searches: settings of the optimizer, each with its dimension",
+        description="what [tuning] searches: settings of the optimizer, each with its dimension; "
+        '"default": the space that comes with the optimizer',
     )
 
     @field_validator("name")
@@ -64,6 +65,19 @@ class VariantConfig(Record):
         if not NAME_PATTERN.fullmatch(name):
             raise ValueError(f"{name!r} is not a plain name: use letters, digits and . _ + -")
         return name
+
+    @field_validator("space", mode="before")
+    @classmethod
+    def _default_space(cls, space: Any, info: ValidationInfo) -> Any:
+        optimizer = info.data.get("optimizer")
+        if not isinstance(space, str) or optimizer is None:
+            return space
+        if space != "default" or not optimizer.default_space:
+            raise ValueError(
+                f'{space!r}: a table of dimensions, or "default" where the optimizer has a space '
+                f"of its own ({', '.join(k for k, e in REGISTRY.items() if e.spec.default_space)})"
+            )
+        return optimizer.default_space
 
     @model_validator(mode="after")
     def _space_of_this_optimizer(self) -> VariantConfig:

@@ -56,7 +56,7 @@ class DeepSpeedMuon(NamedOptimizer):
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> NoReturn:
         raise ValueError("the state of DeepSpeed's Muon is in DeepSpeed's own checkpoints only")
 
-    def _update_matrices(self, group: Group, fragments: Sequence[Fragment]) -> NoReturn:
+    def _update_group(self, group: Group, fragments: Sequence[Fragment]) -> NoReturn:
         raise AssertionError("DeepSpeed updates the matrices")
 
 

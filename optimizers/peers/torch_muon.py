@@ -34,7 +34,7 @@ class TorchMuon(NamedOptimizer):
             )
         return super()._prepare()
 
-    def _update_matrices(self, group: Group, fragments: Sequence[Fragment]) -> None:
+    def _update_group(self, group: Group, fragments: Sequence[Fragment]) -> None:
         weights: list[Tensor] = []
         raw: list[Tensor] = []
         momenta: list[Tensor] = []
