@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import inspect
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Literal
 
 import torch
@@ -191,6 +192,20 @@ class NamedOptimizer(StateByName, torch.optim.Optimizer):
             for gradient in (*everywhere, *here):
                 gradient.mul_(factor.to(gradient.dtype))
         return norm
+
+    @contextmanager
+    def evaluation_weights(self, publish: Callable[[], None]) -> Iterator[None]:
+        """While it is open the weights are those to evaluate; afterwards those to train, unchanged.
+
+        Here they are the same. An optimizer for which they differ writes the former into its
+        fragments and calls `publish`, then puts back the latter bit by bit and calls it again: how
+        often one evaluates changes no training. A collective call.
+
+        Args:
+            publish: Makes the model read what the fragments hold; see the backend's
+                `publish_weights`.
+        """
+        yield
 
     def count_skipped_step(self) -> None:
         """For a backend that found a non-finite gradient itself and does not call `step`."""

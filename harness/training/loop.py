@@ -201,12 +201,13 @@ class TrialRun:
         train_losses, self.train_losses = self.train_losses, []
         training = self.spec.training
         begin = now(self.backend.device)
-        evaluation = evaluate(
-            self.backend,
-            self.dataset,
-            num_windows=training.evaluation_windows,
-            pulse=self.pulse,
-        )
+        with self.optimizer.evaluation_weights(self.backend.publish_weights):
+            evaluation = evaluate(
+                self.backend,
+                self.dataset,
+                num_windows=training.evaluation_windows,
+                pulse=self.pulse,
+            )
         self.evaluation_time_s += now(self.backend.device) - begin
         if not math.isfinite(evaluation.loss) and self.diverged_at_step is None:
             self.diverged_at_step = step
