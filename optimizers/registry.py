@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from optimizers.elementwise.schedule_free_spec import ScheduleFreeSpec
 from optimizers.elementwise.specs import LionSpec
+from optimizers.external.spec import ExternalSpec
 from optimizers.peers.specs import DeepSpeedMuonSpec, TorchMuonSpec
 from optimizers.routing import Route
 from optimizers.specs import AdamWSpec, MuonSpec, OptimizerSpec
@@ -46,6 +47,7 @@ REGISTRY: dict[str, OptimizerEntry] = {
     "schedule_free": OptimizerEntry(ScheduleFreeSpec, "optimizers.elementwise.schedule_free"),
     "torch_muon": OptimizerEntry(TorchMuonSpec, "optimizers.peers.torch_muon"),
     "deepspeed_muon": OptimizerEntry(DeepSpeedMuonSpec, "optimizers.peers.deepspeed_muon"),
+    "external": OptimizerEntry(ExternalSpec, "optimizers.external.building"),
 }
 
 

@@ -126,7 +126,7 @@ class StateByName:
             for name, route in self._route_of.items()
             for key in (self.state_keys[route.algorithm] if self._updates[name] else ())
         }
-        whole = {
+        whole: dict[Label, Tensor] = {
             (name, key): self._whole_state(name, key)
             for name in self._route_of
             for key in (self.whole_keys if self._updates[name] else ())

@@ -161,6 +161,8 @@ def settings_in_force(study: StudyResults, variant: str) -> dict[str, Any]:
     if own.space and specs:
         settings["optimizer"] = specs[0].optimizer.model_dump(mode="json")
     elif own.space:
-        left = settings["optimizer"].items()
-        settings["optimizer"] = {key: value for key, value in left if key not in own.space}
+        for setting in own.space:
+            table, _, name = setting.rpartition(".")
+            inner = settings["optimizer"]
+            (inner[table] if table else inner).pop(name, None)
     return settings

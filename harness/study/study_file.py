@@ -10,7 +10,7 @@ import difflib
 import math
 import re
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_origin
 
 from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
@@ -70,6 +70,8 @@ class VariantConfig(Record):
     @classmethod
     def _default_space(cls, space: Any, info: ValidationInfo) -> Any:
         optimizer = info.data.get("optimizer")
+        if isinstance(space, dict):
+            return _dotted(space)
         if not isinstance(space, str) or optimizer is None:
             return space
         if space != "default" or not optimizer.default_space:
@@ -81,10 +83,10 @@ class VariantConfig(Record):
 
     @model_validator(mode="after")
     def _space_of_this_optimizer(self) -> VariantConfig:
-        known = sorted(set(type(self.optimizer).model_fields) - {"kind"})
+        known = sorted(_searchable(self.optimizer))
         mistakes = []
         for setting, dimension in self.space.items():
-            if setting not in known:
+            if setting not in known and f"{setting.partition('.')[0]}.NAME" not in known:
                 near = difflib.get_close_matches(setting, known, n=1)
                 hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
                 mistakes.append(f"space.{setting}: unknown setting of this optimizer; {hint}")
@@ -107,8 +109,30 @@ class VariantConfig(Record):
         Raises:
             pydantic.ValidationError: the optimizer refuses a value.
         """
-        optimizer = type(self.optimizer).model_validate({**self.optimizer.model_dump(), **point})
+        values = self.optimizer.model_dump()
+        for setting, value in point.items():
+            table, _, name = setting.rpartition(".")
+            (values[table] if table else values)[name] = value
+        optimizer = type(self.optimizer).model_validate(values)
         return self.model_copy(update={"optimizer": optimizer, "space": {}})
+
+
+def _dotted(space: dict[str, Any]) -> dict[str, Any]:
+    """`space.settings.NAME` as TOML reads it, a table of dimensions, under its dotted name."""
+    tables = {
+        name: inner
+        for name, inner in space.items()
+        if isinstance(inner, dict) and inner and all(isinstance(d, dict) for d in inner.values())
+    }
+    dotted = {f"{t}.{name}": d for t, inner in tables.items() for name, d in inner.items()}
+    return {name: d for name, d in space.items() if name not in tables} | dotted
+
+
+def _searchable(optimizer: OptimizerSpec) -> Iterator[str]:
+    """The settings that a space may name: those of a table as `settings.NAME`."""
+    for name, field in type(optimizer).model_fields.items():
+        if name not in ("kind", "path", "source"):  # what it is, not how it is set
+            yield f"{name}.NAME" if get_origin(field.annotation) is dict else name
 
 
 class Study(Record):

@@ -68,7 +68,7 @@ def train(spec: TrialSpec, context: WorkerContext) -> Generator[Report, None, Ou
     context.pulse.beat("setting up", step=done)
     with open_backend(spec, context) as backend:
         run = TrialRun(spec, context, backend, dataset, started, resumed)
-        keeper = Keeper(context, step=done, saves=can_be_saved(spec))
+        keeper = Keeper(context, step=done, saves=can_be_saved(spec, context))
         yield run.report(done) if run.last_report is None else run.last_report
         run.first_step(done + 1)
         for step in range(done + 1, last + 1):

@@ -51,6 +51,9 @@ class ElementwiseOptimizer(NamedOptimizer):
     state_names: ClassVar[tuple[str, ...]] = ()
     """Names of its state, of a weight's shape each."""
 
+    settings: ClassVar[Mapping[str, Any]] = {}
+    """Of one that is used as `kind = "external"`: its options besides `lr`, with their defaults."""
+
     def __init__(
         self,
         named_parameters: Sequence[tuple[str, Tensor]],
