@@ -258,6 +258,13 @@ class AnalysisSettings(Record):
         allow_inf_nan=False,
         description="a loss; each variant's mean is tested for being below it, one-sided",
     )
+    decomposition: tuple[str, ...] = Field(
+        default=(),
+        exclude_if=lambda stages: not stages,
+        description="a claim taken apart: variants in order, from the claim's reference to its "
+        "winner, each differing from the one before in one thing; `name@leaked` reads the loss on "
+        "`data.leaked_windows`. The part that begins at `baseline` is what is left of the claim",
+    )
     power: float = Field(
         default=0.8,
         gt=0.5,

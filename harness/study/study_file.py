@@ -7,6 +7,7 @@ path, and all mistakes of a file are reported together (see `harness.study.load`
 from __future__ import annotations
 
 import difflib
+import itertools
 import math
 import re
 from collections.abc import Iterator, Mapping
@@ -25,6 +26,7 @@ from harness.study.settings import (
     TrainingConfig,
     TuningSettings,
 )
+from harness.study.stages import read_stage
 from models import AnyModel, resolve_size
 from optimizers import REGISTRY, DeepSpeedMuonSpec, LearningRateSchedule, OptimizerSpec
 
@@ -207,6 +209,7 @@ def _disagreements(study: Study) -> list[str]:
         *_unusable_horizons(study),
         *_peers_out_of_place(study),
         *_unfair_tuning(study),
+        *_unreadable_stages(study),
     ]
 
 
@@ -269,6 +272,25 @@ def _unusable_horizons(study: Study) -> Iterator[str]:
         yield (
             f"analysis.horizons: {horizons[0]} steps would end within the warmup of {warmup}: "
             "leave out what is no whole schedule"
+        )
+
+
+def _unreadable_stages(study: Study) -> Iterator[str]:
+    """Stages of `analysis.decomposition` that nothing measures."""
+    stages = [read_stage(text) for text in study.analysis.decomposition]
+    names = [variant.name for variant in study.variants]
+    for stage in stages:
+        if stage.variant not in names:
+            yield f"analysis.decomposition: {stage.variant!r} is not a variant: choose from {names}"
+        elif stage.leaked and not study.data.leaked_windows:
+            yield (
+                f"analysis.decomposition: {str(stage)!r} is measured only with "
+                "data.leaked_windows above 0: add it, for example 64"
+            )
+    if len(stages) == 1 or any(a == b for a, b in itertools.pairwise(stages)):
+        yield (
+            "analysis.decomposition: needs two stages or more, and neighbours that differ: "
+            f"got {[str(stage) for stage in stages]}"
         )
 
 

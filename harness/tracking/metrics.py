@@ -31,6 +31,7 @@ CURVES = (
 """Fields of a report that are charts of the first group of the UI, under their own names."""
 
 GROUPED = {
+    "leaked_loss": "leak/loss_on_training_text",
     "dead_experts": "router/dead_experts",
     "train_time_s": "time/training_s",
     "step_time_s": "time/step_s",
