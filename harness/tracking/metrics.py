@@ -91,7 +91,7 @@ def report_metrics(report: Report) -> MetricGroup:
     """
     fields = report.model_dump(include={*CURVES, *GROUPED})
     values = {name: fields[name] for name in CURVES}
-    values |= {name: fields[field] for field, name in GROUPED.items()}
+    values |= {name: fields[field] for field, name in GROUPED.items() if field in fields}
     values |= _of_router(report)
     values |= _counted(report.counters)
     group = metric_group(values, step=report.step)

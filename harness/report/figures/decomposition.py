@@ -73,8 +73,9 @@ def _draw(axes: Axes, row: int, part: Part, start: float, end: float, colour: st
         axes.plot([end - half, end + half], [row, row], color="#222222", linewidth=2.0)
     axes.annotate(
         numbers.difference(end - start, places=2),
-        (max(start, end), row),
-        xytext=(8, 0) if part.interval is None else (14, 0),
+        (1.0, row),
+        xycoords=axes.get_yaxis_transform(),
+        xytext=(8, 0),
         textcoords="offset points",
         va="center",
         fontsize=9,
