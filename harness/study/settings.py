@@ -22,12 +22,21 @@ MINIMUM_SEEDS = 3
 class TrainingConfig(Record):
     """How every variant is trained; the same for all of them."""
 
-    steps: int = Field(ge=1, description="optimizer steps of one trial")
+    steps: int = Field(
+        ge=1,
+        description="optimizer steps (updates) of one trial: 250, where a program counts 1000 "
+        "micro-batches and updates at every fourth",
+    )
     batch_size: int = Field(
-        ge=1, description="sequences per optimizer step, over all workers and micro-batches"
+        ge=1,
+        description="sequences per optimizer step, over all workers and micro-batches: 96 for "
+        "four micro-batches of 24",
     )
     accumulation_steps: int = Field(
-        default=1, ge=1, description="micro-batches per optimizer step on each worker"
+        default=1,
+        ge=1,
+        description="micro-batches per optimizer step on each worker: 4 cut a batch_size of 96 on "
+        "one worker into four of 24",
     )
     precision: Literal["fp32", "bf16"] = Field(
         default="fp32", description="fp32, or bf16 autocast with fp32 weights"

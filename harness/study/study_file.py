@@ -55,6 +55,12 @@ class VariantConfig(Record):
     schedule: LearningRateSchedule | None = Field(
         default=None, description="this variant's own learning-rate schedule"
     )
+    tuned: bool = Field(
+        default=True,
+        exclude_if=lambda tuned: tuned,
+        description="false: takes no part in [tuning] and competes with the settings it names, "
+        "such as those of a publication; the report says so",
+    )
     space: dict[str, Dimension] = Field(
         default_factory=dict,
         description="what [tuning] searches: settings of the optimizer, each with its dimension; "
@@ -138,6 +144,11 @@ class Study(Record):
     @property
     def tokens_per_step(self) -> int:
         return self.training.batch_size * self.data.sequence_length
+
+    @property
+    def searched(self) -> tuple[VariantConfig, ...]:
+        """The variants whose settings [tuning] chooses."""
+        return tuple(variant for variant in self.variants if variant.tuned)
 
     @field_validator("name")
     @classmethod
@@ -310,11 +321,21 @@ def _unfair_tuning(study: Study) -> Iterator[str]:
             "seeds.tuning: [tuning] needs at least one seed that chooses, apart from those that "
             "measure"
         )
+    if not study.searched:
+        yield "tuning: every variant has `tuned = false`: leave [tuning] out, or tune one of them"
     for variant in study.variants:
-        if not variant.space:
+        if not variant.tuned and variant.space:
+            yield (
+                f"variants.{variant.name}.space: nothing searches it with `tuned = false`: leave "
+                "one of the two out"
+            )
+        elif not variant.tuned:
+            continue
+        elif not variant.space:
             yield (
                 f"variants.{variant.name}.space: missing: with [tuning] every variant is tuned "
-                "with the same budget; an untuned opponent proves nothing"
+                "with the same budget; an untuned opponent proves nothing. One that is to compete "
+                "as it was published says `tuned = false`"
             )
         elif mistake := _searcher_mistake(variant.space, tuning):
             yield f"variants.{variant.name}.space: {mistake}"
