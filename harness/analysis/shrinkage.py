@@ -112,9 +112,16 @@ def _shorter(study: StudyResults) -> bool:
     return tuning is not None and tuning.steps is not None and tuning.steps != steps
 
 
+AS_PUBLISHED = "it competes with the settings it names, as `tuned = false` asks"
+
+
 def not_tuned(study: StudyResults, variant: str) -> str | None:
     """Why the variant does not count as tuned; None if it does or the study searches nothing."""
-    if study.search is None or variant not in study.search.variants:
+    if study.search is None:
+        return None
+    if not study.variant(variant).tuned:
+        return AS_PUBLISHED
+    if variant not in study.search.variants:
         return None
     found = study.search.variants[variant]
     if found.tuned:

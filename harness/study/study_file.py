@@ -7,6 +7,7 @@ path, and all mistakes of a file are reported together (see `harness.study.load`
 from __future__ import annotations
 
 import difflib
+import itertools
 import math
 import re
 from collections.abc import Iterator, Mapping
@@ -25,6 +26,7 @@ from harness.study.settings import (
     TrainingConfig,
     TuningSettings,
 )
+from harness.study.stages import read_stage
 from models import AnyModel, resolve_size
 from optimizers import REGISTRY, DeepSpeedMuonSpec, LearningRateSchedule, OptimizerSpec
 
@@ -52,6 +54,12 @@ class VariantConfig(Record):
     optimizer: AnyOptimizer = Field(description="a table with `kind` and that kind's settings")
     schedule: LearningRateSchedule | None = Field(
         default=None, description="this variant's own learning-rate schedule"
+    )
+    tuned: bool = Field(
+        default=True,
+        exclude_if=lambda tuned: tuned,
+        description="false: takes no part in [tuning] and competes with the settings it names, "
+        "such as those of a publication; the report says so",
     )
     space: dict[str, Dimension] = Field(
         default_factory=dict,
@@ -161,6 +169,11 @@ class Study(Record):
     def tokens_per_step(self) -> int:
         return self.training.batch_size * self.data.sequence_length
 
+    @property
+    def searched(self) -> tuple[VariantConfig, ...]:
+        """The variants whose settings [tuning] chooses."""
+        return tuple(variant for variant in self.variants if variant.tuned)
+
     @field_validator("name")
     @classmethod
     def _plain_name(cls, name: str) -> str:
@@ -231,6 +244,7 @@ def _disagreements(study: Study) -> list[str]:
         *_unusable_horizons(study),
         *_peers_out_of_place(study),
         *_unfair_tuning(study),
+        *_unreadable_stages(study),
     ]
 
 
@@ -296,6 +310,25 @@ def _unusable_horizons(study: Study) -> Iterator[str]:
         )
 
 
+def _unreadable_stages(study: Study) -> Iterator[str]:
+    """Stages of `analysis.decomposition` that nothing measures."""
+    stages = [read_stage(text) for text in study.analysis.decomposition]
+    names = [variant.name for variant in study.variants]
+    for stage in stages:
+        if stage.variant not in names:
+            yield f"analysis.decomposition: {stage.variant!r} is not a variant: choose from {names}"
+        elif stage.leaked and not study.data.leaked_windows:
+            yield (
+                f"analysis.decomposition: {str(stage)!r} is measured only with "
+                "data.leaked_windows above 0: add it, for example 64"
+            )
+    if len(stages) == 1 or any(a == b for a, b in itertools.pairwise(stages)):
+        yield (
+            "analysis.decomposition: needs two stages or more, and neighbours that differ: "
+            f"got {[str(stage) for stage in stages]}"
+        )
+
+
 def _unfair_tuning(study: Study) -> Iterator[str]:
     """Budgets that would not be equal, and searches that could not work."""
     tuning = study.tuning
@@ -312,11 +345,21 @@ def _unfair_tuning(study: Study) -> Iterator[str]:
             "seeds.tuning: [tuning] needs at least one seed that chooses, apart from those that "
             "measure"
         )
+    if not study.searched:
+        yield "tuning: every variant has `tuned = false`: leave [tuning] out, or tune one of them"
     for variant in study.variants:
-        if not variant.space:
+        if not variant.tuned and variant.space:
+            yield (
+                f"variants.{variant.name}.space: nothing searches it with `tuned = false`: leave "
+                "one of the two out"
+            )
+        elif not variant.tuned:
+            continue
+        elif not variant.space:
             yield (
                 f"variants.{variant.name}.space: missing: with [tuning] every variant is tuned "
-                "with the same budget; an untuned opponent proves nothing"
+                "with the same budget; an untuned opponent proves nothing. One that is to compete "
+                "as it was published says `tuned = false`"
             )
         elif mistake := _searcher_mistake(variant.space, tuning):
             yield f"variants.{variant.name}.space: {mistake}"

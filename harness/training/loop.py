@@ -31,6 +31,7 @@ from harness.training.expert_movement import ExpertMeter
 from harness.training.metrics import (
     StepClock,
     evaluate,
+    evaluate_on,
     now,
     peak_memory_bytes,
     reset_peak_memory,
@@ -208,6 +209,7 @@ class TrialRun:
                 num_windows=training.evaluation_windows,
                 pulse=self.pulse,
             )
+            leaked_loss = self._leaked_loss()
         self.evaluation_time_s += now(self.backend.device) - begin
         if not math.isfinite(evaluation.loss) and self.diverged_at_step is None:
             self.diverged_at_step = step
@@ -232,9 +234,18 @@ class TrialRun:
             router_load=evaluation.router_load,
             dead_experts=evaluation.dead_experts,
             counters=self._counters(),
+            leaked_loss=leaked_loss,
             experts=self.experts.report(),
         )
         return self.last_report
+
+    def _leaked_loss(self) -> float | None:
+        """The loss on windows of the training text, where the study asks for it."""
+        if not (count := self.spec.data.leaked_windows):
+            return None
+        take = self.dataset.leaked_windows
+        found = evaluate_on(self.backend, take, num_windows=count, pulse=self.pulse)
+        return _finite(found.loss)
 
     def _counters(self) -> dict[str, float]:
         """The optimizer's counts, and the bytes that a step sent per element of Muon's weights.

@@ -78,7 +78,16 @@ class Wrapped(NamedOptimizer):
             return  # it steps all its groups at once
         for ours, theirs in zip(self.param_groups, self._inner.param_groups, strict=True):
             theirs["lr"] = ours["lr"]
+        if any(self._updates[name] > 1 for name in group["parameter_names"]):
+            self._inner.step()
+            return
+        before = self._fingerprint()
         self._inner.step()
+        # So the preflight can tell a first step that rests from one that the model does not see.
+        self.moves_at_first = self._fingerprint() != before  # type: ignore[misc]
+
+    def _fingerprint(self) -> float:
+        return float(sum(p.detach().double().abs().sum() for p in self._parameters.values()))
 
     @contextmanager
     def evaluation_weights(self, publish: Callable[[], None]) -> Iterator[None]:
