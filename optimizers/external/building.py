@@ -121,9 +121,30 @@ def known_settings(cls: type) -> dict[str, Any]:
     """Each setting with its default; `inspect.Parameter.empty` where it has to be given."""
     if issubclass(cls, ElementwiseOptimizer):
         return dict(cls.settings)
-    taken = inspect.signature(cls).parameters.values()
-    named = [p for p in taken if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
-    return {p.name: p.default for p in named[1:] if p.name != "lr"}
+    return {name: default for name, default in _arguments(cls).items() if name != "lr"}
+
+
+def _arguments(cls: type) -> dict[str, Any]:
+    """Of the constructor, after the parameters, with their defaults.
+
+    Where it passes others on by `**kwargs`, those of the classes that it derives from too. Nothing
+    else counts: a misspelt name would be swallowed.
+    """
+    found: dict[str, Any] = {}
+    for base in cls.__mro__:
+        if base is torch.optim.Optimizer or "__init__" not in vars(base):
+            continue
+        _, _, *taken = inspect.signature(vars(base)["__init__"]).parameters.values()
+        named = [
+            p
+            for p in taken
+            if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
+            and p.name != "defaults"  # what a base class hands to torch's
+        ]
+        found = {p.name: p.default for p in named} | found
+        if not any(p.kind is p.VAR_KEYWORD for p in taken):
+            break
+    return found
 
 
 def checked_settings(spec: ExternalSpec, cls: type) -> dict[str, Any]:
@@ -134,12 +155,10 @@ def checked_settings(spec: ExternalSpec, cls: type) -> dict[str, Any]:
     """
     known = known_settings(cls)
     is_ours = issubclass(cls, ElementwiseOptimizer)
-    taken = {} if is_ours else inspect.signature(cls).parameters
-    open_ended = any(p.kind is p.VAR_KEYWORD for p in taken.values())
-    if not is_ours and "lr" not in taken:
+    if not is_ours and "lr" not in _arguments(cls):
         raise ValueError(f"path: {spec.path} has no learning rate `lr`, which a schedule could set")
     for name, value in spec.settings.items():
-        if name not in known and not open_ended:
+        if name not in known:
             raise ValueError(f"settings.{name}: {_unknown(name, known)}")
         default = known.get(name)
         if is_ours and not _fits(value, default):

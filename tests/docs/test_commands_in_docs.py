@@ -30,13 +30,14 @@ ELSEWHERE = {
     r"mlflow server --app-name basic-auth": TEAM,
     r"python -c \"from mlflow.server import get_app_client": TEAM,
     r"optbench doctor --address ": "tests/tune/test_nodes.py",
-    r"(make quickstart$|optbench (run|report) )": "tests/harness/cli/test_run.py",
+    r"(make quickstart$|optbench (run (?!of-others)|report ))": "tests/harness/cli/test_run.py",
     r"optbench sync ": "tests/harness/tracking/test_sync_command.py",
     r"optbench ui$": "tests/harness/tracking/test_tracker.py",
     r"optbench calibrate (--seed 0 --figure|--noise) ": (
         "tests/harness/analysis/calibration/test_calibrate.py"
     ),
     r"optbench .*studies/(lion|look-back|notes)\.toml": "tests/docs/test_newcomer.py",
+    r"optbench run of-others\.toml": "tests/docs/test_optimizer_of_others.py",
     r"python (make_notes\.py|-m pytest .*test_registry\.py)$": "tests/docs/test_newcomer.py",
     r"torchrun .*-m harness trial ": "tests/distributed/test_workers_agree.py",
     r"(mlflow server|export MLFLOW_)": "tests/docker/test_cluster_files.py",

@@ -97,6 +97,8 @@ def test_settings_that_it_does_not_know_are_named_with_those_that_it_knows(modul
     assert "settings.beta: 'high' is no float" in refusal(path, beta="high")
     assert "settings.nesterov: 1 is no bool" in refusal(path, nesterov=1)
     assert "settings.momentum: unknown setting" in refusal("torch.optim:AdamW", momentum=0.9)
+    # Its constructor would take any name.
+    assert "did you mean 'weight_decay'?" in refusal("pytorch_optimizer:Adan", weight_decai=0.1)
     assert "Invalid beta parameter" in refusal("torch.optim:AdamW", betas=[0.9, 1.5])
     with pytest.raises(ValueError, match="the learning rate is `lr` of the optimizer"):
         ExternalSpec(path="torch.optim:AdamW", lr=0.1, settings={"lr": 0.2})
