@@ -64,7 +64,8 @@ class Mars(ElementwiseOptimizer):
         torch._foreach_copy_(last, tensors.gradients)
         torch._foreach_mul_(corrected, options["gamma"] * beta1 / (1.0 - beta1))
         torch._foreach_add_(corrected, tensors.gradients)
-        norms_here = torch.stack(list(torch._foreach_norm(corrected, dtype=torch.float32)))
+        wide = torch.promote_types(corrected[0].dtype, torch.float32)
+        norms_here = torch.stack(list(torch._foreach_norm(corrected, dtype=wide)))
         norms = tensors.totals(norms_here.square()).sqrt()
         torch._foreach_div_(corrected, list(norms.clamp(min=1.0).unbind()))
         return corrected
