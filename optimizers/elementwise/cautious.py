@@ -15,7 +15,8 @@ def mask_directions(directions: list[Tensor], tensors: Tensors) -> None:
     """`U <- U * mask / max(mean(mask), 1e-3)` with `mask = (U G > 0)`, in place.
 
     The mean is over the whole parameter, wherever its elements lie: a collective call where weights
-    are sharded. Counts are summed in double precision, so the factor does not depend on how.
+    are sharded. Counts are summed in double precision, so the factor does not depend on how. Of a
+    stack of experts the mean is over all of them, those without a gradient too.
 
     Source: Liang et al. 2024, arXiv 2411.16085, algorithm 1. The factor is that of the authors'
     code today; the paper has `d / (nonzeros + 1)`, which no constant bounds.

@@ -43,8 +43,8 @@ class LionSpec(OptimizerSpec):
 class SignumSpec(OptimizerSpec):
     """Signum (Bernstein et al. 2018): the sign of the momentum, with decoupled weight decay."""
 
-    # A decade to each side of the rate 1e-3 of Semenov et al. 2025 (arXiv 2509.01440), whose best
-    # decays lay between 0.1 and 0.5; the momenta are the paper's and theirs.
+    # A decade to each side of 1e-3, the default of the code of Semenov et al. 2025 (arXiv
+    # 2509.01440), whose best decays were 0.1 and 0.5; the momenta are the paper's and Muon's.
     default_space: ClassVar[dict[str, dict[str, Any]]] = {
         "lr": {"kind": "loguniform", "low": 1e-4, "high": 1e-2},
         "weight_decay": {"kind": "loguniform", "low": 0.03, "high": 1.0},
@@ -65,8 +65,7 @@ class SignumSpec(OptimizerSpec):
 class AdoptSpec(OptimizerSpec):
     """ADOPT (Taniguchi et al. 2024): divides by a mean square that has not seen the gradient."""
 
-    # Adam's borders, in whose place it is offered; the paper's beta2 and that of Semenov et al.
-    # 2025 (arXiv 2509.01440).
+    # Adam's borders, in whose place it is offered; beta2 is the paper's and Adam's usual one.
     default_space: ClassVar[dict[str, dict[str, Any]]] = {
         **ADAM_SPACE,
         "beta2": {"kind": "choice", "values": [0.999, 0.9999]},
