@@ -28,7 +28,8 @@ def mask_directions(directions: list[Tensor], tensors: Tensors) -> None:
     agreement = torch._foreach_mul(directions, tensors.gradients)
     masks = [product > 0 for product in agreement]
     kept = tensors.totals(torch.stack([mask.sum() for mask in masks]).double())
-    numels = torch.tensor(tensors.numels, dtype=torch.float64, device=kept.device)
+    numels = torch.tensor(tensors.numels, dtype=torch.float64)
+    numels = numels.to(kept.device, non_blocking=True)  # a GPU is not waited for
     factors = 1.0 / (kept / numels).clamp(min=_SMALLEST_SHARE)
     for direction, mask, factor in zip(directions, masks, factors.unbind(), strict=True):
         direction.mul_(mask).mul_(factor)
