@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 import torch.distributed as dist
@@ -43,6 +43,9 @@ class NamedOptimizer(StateByName, torch.optim.Optimizer):
     """
 
     state_keys: Mapping[str, tuple[str, ...]] = {"adamw": ("exp_avg", "exp_avg_sq")}
+
+    moves_at_first: ClassVar[bool] = True
+    """False where the first gradient fills the state and moves nothing."""
 
     # torch keeps its compiler out of these by a wrapper that imports the compiler, for a second.
     add_param_group = inspect.unwrap(torch.optim.Optimizer.add_param_group)

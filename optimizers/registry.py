@@ -7,7 +7,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from optimizers.elementwise.specs import LionSpec
+from optimizers.elementwise.specs import (
+    AdEMAMixSpec,
+    AdoptSpec,
+    LionSpec,
+    MarsSpec,
+    NAdamWSpec,
+    SignumSpec,
+)
 from optimizers.peers.specs import DeepSpeedMuonSpec, TorchMuonSpec
 from optimizers.routing import Route
 from optimizers.specs import AdamWSpec, MuonSpec, OptimizerSpec
@@ -42,6 +49,11 @@ REGISTRY: dict[str, OptimizerEntry] = {
     "adamw": OptimizerEntry(AdamWSpec, "optimizers.adamw"),
     "muon": OptimizerEntry(MuonSpec, "optimizers.muon"),
     "lion": OptimizerEntry(LionSpec, "optimizers.elementwise.lion"),
+    "signum": OptimizerEntry(SignumSpec, "optimizers.elementwise.signum"),
+    "nadamw": OptimizerEntry(NAdamWSpec, "optimizers.elementwise.nadamw"),
+    "adopt": OptimizerEntry(AdoptSpec, "optimizers.elementwise.adopt"),
+    "ademamix": OptimizerEntry(AdEMAMixSpec, "optimizers.elementwise.ademamix"),
+    "mars": OptimizerEntry(MarsSpec, "optimizers.elementwise.mars"),
     "torch_muon": OptimizerEntry(TorchMuonSpec, "optimizers.peers.torch_muon"),
     "deepspeed_muon": OptimizerEntry(DeepSpeedMuonSpec, "optimizers.peers.deepspeed_muon"),
 }
