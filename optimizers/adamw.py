@@ -7,6 +7,7 @@ from typing import Any, NoReturn
 
 from torch import Tensor
 
+from optimizers.elementwise.adamw import CautiousAdamW
 from optimizers.fragments import Fragment
 from optimizers.optimizer import Group, NamedOptimizer
 from optimizers.routing import Route, adamw_group
@@ -30,11 +31,12 @@ def route(spec: AdamWSpec, named_shapes: Sequence[tuple[str, tuple[int, ...]]]) 
 
 def build(
     spec: AdamWSpec, named_parameters: Sequence[tuple[str, Tensor]], *, routes: Sequence[Route]
-) -> AdamW:
+) -> NamedOptimizer:
     """AdamW with a decayed and an undecayed group."""
     shared = {"beta1": spec.beta1, "beta2": spec.beta2, "epsilon": spec.epsilon}
     options = adamw_options(lr=spec.lr, weight_decay=spec.weight_decay, **shared)
-    return AdamW(named_parameters, routes=routes, options=options)
+    algorithm = CautiousAdamW if spec.cautious else AdamW
+    return algorithm(named_parameters, routes=routes, options=options)
 
 
 def adamw_options(

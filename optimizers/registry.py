@@ -8,7 +8,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from optimizers.elementwise.schedule_free_spec import ScheduleFreeSpec
-from optimizers.elementwise.specs import LionSpec
+from optimizers.elementwise.specs import (
+    AdEMAMixSpec,
+    AdoptSpec,
+    LionSpec,
+    MarsSpec,
+    NAdamWSpec,
+    SignumSpec,
+)
 from optimizers.external.spec import ExternalSpec
 from optimizers.peers.specs import DeepSpeedMuonSpec, TorchMuonSpec
 from optimizers.routing import Route
@@ -45,6 +52,11 @@ REGISTRY: dict[str, OptimizerEntry] = {
     "muon": OptimizerEntry(MuonSpec, "optimizers.muon"),
     "lion": OptimizerEntry(LionSpec, "optimizers.elementwise.lion"),
     "schedule_free": OptimizerEntry(ScheduleFreeSpec, "optimizers.elementwise.schedule_free"),
+    "signum": OptimizerEntry(SignumSpec, "optimizers.elementwise.signum"),
+    "nadamw": OptimizerEntry(NAdamWSpec, "optimizers.elementwise.nadamw"),
+    "adopt": OptimizerEntry(AdoptSpec, "optimizers.elementwise.adopt"),
+    "ademamix": OptimizerEntry(AdEMAMixSpec, "optimizers.elementwise.ademamix"),
+    "mars": OptimizerEntry(MarsSpec, "optimizers.elementwise.mars"),
     "torch_muon": OptimizerEntry(TorchMuonSpec, "optimizers.peers.torch_muon"),
     "deepspeed_muon": OptimizerEntry(DeepSpeedMuonSpec, "optimizers.peers.deepspeed_muon"),
     "external": OptimizerEntry(ExternalSpec, "optimizers.external.building"),

@@ -15,6 +15,13 @@ FormChoice = Literal["auto", "standard", "gram"]
 DtypeChoice = Literal["auto", "fp32", "bf16", "fp16"]
 Scale = Literal["original", "match_rms", "spectral", "none"]
 
+# What AlgoPerf (Dahl et al. 2023, arXiv 2306.07179) searches for AdamW and NAdamW; the highest rate
+# is doubled, because Wen et al. 2025 (arXiv 2509.02046) found the best so close to it, at 8e-3.
+ADAM_SPACE: dict[str, dict[str, Any]] = {
+    "lr": {"kind": "loguniform", "low": 1e-4, "high": 2e-2},
+    "weight_decay": {"kind": "loguniform", "low": 5e-3, "high": 1.0},
+}
+
 # The seed study runs its auxiliary AdamW at a tenth of Muon's rate.
 _AUXILIARY_LR_RATIO = 0.1
 
@@ -40,6 +47,8 @@ class OptimizerSpec(BaseModel):
 class AdamWSpec(OptimizerSpec):
     """AdamW (Loshchilov and Hutter 2019) with decoupled weight decay on matrices only."""
 
+    default_space: ClassVar[Mapping[str, Mapping[str, Any]]] = ADAM_SPACE
+
     kind: Literal["adamw"] = "adamw"
     beta1: float = Field(default=0.9, ge=0.0, lt=1.0, description="Decay of the mean gradient.")
     beta2: float = Field(
@@ -52,6 +61,13 @@ class AdamWSpec(OptimizerSpec):
         default=0.1,
         ge=0.0,
         description="Decoupled decay per unit of learning rate, on tensors of 2 or 3 dimensions.",
+    )
+    cautious: bool = Field(
+        default=False,
+        # Left out where it is the default, so that the keys of older trials stay.
+        exclude_if=lambda masked: not masked,
+        description="Mask what would move an element against its gradient (Liang et al. 2024), and "
+        "scale up the rest by the share of the parameter's elements that it leaves.",
     )
 
 

@@ -17,6 +17,12 @@ NAMED = 6
 
 ALGORITHMS = {
     "adamw": "AdamW [@loshchilov2019]",
+    "lion": "Lion [@chen2023]",
+    "signum": "Signum [@bernstein2018]",
+    "nadamw": "NAdamW [@dozat2016]",
+    "adopt": "ADOPT [@taniguchi2024]",
+    "ademamix": "AdEMAMix [@pagliardini2024]",
+    "mars": "MARS-AdamW [@yuan2024]",
     "muon": "Muon [@jordan2024]",
     "schedule_free": "schedule-free AdamW [@defazio2024]",
     "torch_muon": "PyTorch's Muon [@jordan2024]",
@@ -88,6 +94,10 @@ def _algorithms(specs: list[OptimizerSpec]) -> Iterator[str]:
     if any(scales):
         some = "" if all(scales) else " of some configurations"
         yield f"Muon's updates{some} are scaled to the root mean square of AdamW's [@liu2025]."
+    masked = [bool(getattr(spec, "cautious", False)) for spec in specs]
+    if any(masked):
+        some = "Updates" if all(masked) else "Updates of some configurations"
+        yield f"{some} are masked where they would move a weight against its gradient [@liang2024]."
 
 
 def _algorithm(spec: OptimizerSpec) -> str:

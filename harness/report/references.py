@@ -182,6 +182,48 @@ REFERENCES: dict[str, Reference] = {
         "Advances in Neural Information Processing Systems",
         volume="37",
     ),
+    "chen2023": _preprint(
+        "Chen et al., 2023",
+        "Chen, Xiangning and others",
+        "Symbolic Discovery of Optimization Algorithms",
+        "2302.06675",
+    ),
+    "bernstein2018": _preprint(
+        "Bernstein et al., 2018",
+        "Bernstein, Jeremy and Wang, Yu-Xiang and Azizzadenesheli, Kamyar and Anandkumar, Anima",
+        "{signSGD}: Compressed Optimisation for Non-Convex Problems",
+        "1802.04434",
+    ),
+    "dozat2016": _talk(
+        "Dozat, 2016",
+        "Dozat, Timothy",
+        "Incorporating {Nesterov} Momentum into {Adam}",
+        "International Conference on Learning Representations, Workshop",
+    ),
+    "taniguchi2024": _preprint(
+        "Taniguchi et al., 2024",
+        "Taniguchi, Shohei and others",
+        "{ADOPT}: Modified {Adam} Can Converge with Any $\\beta_2$ with the Optimal Rate",
+        "2411.02853",
+    ),
+    "pagliardini2024": _preprint(
+        "Pagliardini et al., 2024",
+        "Pagliardini, Matteo and Ablin, Pierre and Grangier, David",
+        "The {AdEMAMix} Optimizer: Better, Faster, Older",
+        "2409.03137",
+    ),
+    "yuan2024": _preprint(
+        "Yuan et al., 2024",
+        "Yuan, Huizhuo and Liu, Yifeng and Wu, Shuang and Zhou, Xun and Gu, Quanquan",
+        "{MARS}: Unleashing the Power of Variance Reduction for Training Large Models",
+        "2411.10438",
+    ),
+    "liang2024": _preprint(
+        "Liang et al., 2024",
+        "Liang, Kaizhao and Chen, Lizhang and Liu, Bo and Liu, Qiang",
+        "Cautious Optimizers: Improving Training with One Line of Code",
+        "2411.16085",
+    ),
     # The model
     "vaswani2017": _talk(
         "Vaswani et al., 2017",

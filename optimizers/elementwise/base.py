@@ -30,7 +30,7 @@ class Tensors:
         gradients: The averaged raw gradients, views; zero where none arrived. An update may write
             over them.
         state: Key -> tensors of the same sizes, zero before the first update.
-        updates: For each parameter, the number of this update, from 1.
+        updates: For each parameter, the number of this update, from 1: the same for all of them.
         numels: Elements of each whole parameter.
         totals: Sums over whole parameters from sums over what is here, `(F,)` each. A collective
             call where weights are sharded: every worker makes it, equally often.
@@ -43,6 +43,11 @@ class Tensors:
     updates: list[int]
     numels: list[int]
     totals: Callable[[Tensor], Tensor]
+
+    @property
+    def update(self) -> int:
+        """The number of this update, from 1."""
+        return self.updates[0]
 
 
 class ElementwiseOptimizer(NamedOptimizer):
@@ -73,25 +78,31 @@ class ElementwiseOptimizer(NamedOptimizer):
         """One update in place of the tensors of a group with these options."""
 
     def _update_group(self, group: Group, fragments: Sequence[Fragment]) -> None:
+        # A correction for bias depends on the count. All workers count alike, so that they make
+        # the same calls.
+        by_count: dict[int, list[Fragment]] = {}
+        for fragment in fragments:
+            by_count.setdefault(self._updates[fragment.name], []).append(fragment)
+        for alike in by_count.values():
+            self._update_tensors(self._tensors(alike), group)
+
+    def _tensors(self, fragments: Sequence[Fragment]) -> Tensors:
         gradients = [fragment.gradient() for fragment in fragments]
         weights = [fragment.weight() for fragment in fragments]
-        self._update_tensors(
-            Tensors(
-                names=[fragment.name for fragment in fragments],
-                weights=weights,
-                gradients=[
-                    torch.zeros_like(weight) if gradient is None else gradient
-                    for weight, gradient in zip(weights, gradients, strict=True)
-                ],
-                state={
-                    key: [self._held_state(fragment, key) for fragment in fragments]
-                    for key in self.state_names
-                },
-                updates=[self._updates[fragment.name] for fragment in fragments],
-                numels=[self._route_of[fragment.name].numel for fragment in fragments],
-                totals=lambda partial: self._totals(fragments, partial),
-            ),
-            group,
+        return Tensors(
+            names=[fragment.name for fragment in fragments],
+            weights=weights,
+            gradients=[
+                torch.zeros_like(weight) if gradient is None else gradient
+                for weight, gradient in zip(weights, gradients, strict=True)
+            ],
+            state={
+                key: [self._held_state(fragment, key) for fragment in fragments]
+                for key in self.state_names
+            },
+            updates=[self._updates[fragment.name] for fragment in fragments],
+            numels=[self._route_of[fragment.name].numel for fragment in fragments],
+            totals=lambda partial: self._totals(fragments, partial),
         )
 
     def _held_state(self, fragment: Fragment, key: str) -> Tensor:

@@ -7,7 +7,7 @@ import hashlib
 import importlib
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib.metadata import PackageNotFoundError, distribution, packages_distributions
 from pathlib import Path
@@ -74,9 +74,15 @@ def source_of(module_name: str) -> str:
     return _installed(top, file) or _hash(file, depth=len(module_name.split(".")))
 
 
+@cache
+def _distributions() -> Mapping[str, list[str]]:
+    """Looks at every installed package: once."""
+    return packages_distributions()
+
+
 def _installed(top: str, file: Path) -> str | None:
     """The distribution that the file was installed by; not one that only points at a folder."""
-    for name in packages_distributions().get(top, ()):
+    for name in _distributions().get(top, ()):
         try:
             found = distribution(name)
         except PackageNotFoundError:

@@ -10,9 +10,11 @@ from harness.analysis.study_analysis import analyse_study
 from harness.report.html import write_html
 from harness.report.markdown import write_markdown
 from harness.report.methods import methods_paragraphs
+from harness.report.methods_training import ALGORITHMS, _algorithms
 from harness.report.references import REFERENCES, bibtex, cited, with_citations
 from harness.report.write import gather
 from harness.runs.folder import StudyFolder
+from optimizers import REGISTRY, AdamWSpec
 
 Write = Callable[..., StudyFolder]
 
@@ -57,6 +59,18 @@ def test_looks_and_a_target_are_told(made_up_study: Write) -> None:
     assert "calibrated by simulation" in text
     assert "the target of 3.5 nats, fixed in the plan, by a one-sided t test" in text
     assert {"obrien1979", "lan1983"} < set(cited(text))
+
+
+def test_every_algorithm_is_named_with_its_source_and_the_mask_with_its_own() -> None:
+    specs = [REGISTRY[kind].spec(lr=0.1) for kind in ALGORITHMS]
+    for sentence in _algorithms(specs):
+        assert set(cited(sentence)) <= set(REFERENCES)
+    elementwise = [k for k, e in REGISTRY.items() if e.module.startswith("optimizers.elementwise")]
+    assert {"adamw", *elementwise} <= set(ALGORITHMS)
+    masked = AdamWSpec(lr=0.1, cautious=True)
+    assert "Updates are masked" in " ".join(_algorithms([masked]))
+    assert "Updates of some configurations are masked" in " ".join(_algorithms([*specs, masked]))
+    assert "masked" not in " ".join(_algorithms(specs))
 
 
 def test_a_stated_noise_is_judged_by_z_and_claims_no_pairs(made_up_study: Write) -> None:

@@ -15,6 +15,8 @@ from harness.errors import UserError
 from harness.study.load import load_study
 from harness.study.plan import make_plan
 from harness.study.search_space import Dimension, Grid, Int, LogUniform, Uniform
+from harness.study.study_file import VariantConfig
+from optimizers import REGISTRY
 from tune.search.samplers import draw_points
 
 DIMENSION: TypeAdapter[Any] = TypeAdapter(Dimension)
@@ -171,3 +173,35 @@ def test_an_untuned_variant_has_no_space_and_is_not_alone(searched_file: Path) -
     text = "\n".join(lines).replace("optimizer = {", "tuned = false\noptimizer = {")
     searched_file.write_text(text)
     assert "leave [tuning] out, or tune one of them" in refuse(searched_file)
+
+
+WITH_A_SPACE = [kind for kind, entry in REGISTRY.items() if entry.spec.default_space]
+
+
+@pytest.mark.parametrize("kind", WITH_A_SPACE)
+def test_every_default_space_is_one_of_its_optimizer(kind: str) -> None:
+    variant = VariantConfig.model_validate(
+        {"name": kind, "optimizer": {"kind": kind, "lr": 0.01}, "space": "default"}
+    )
+    assert set(variant.space) == set(REGISTRY[kind].spec.default_space)
+    assert "lr" in variant.space
+    for share in (0.0, 0.5, 1.0):
+        point = {name: dimension.at(share) for name, dimension in variant.space.items()}
+        assert variant.with_settings(point).optimizer.model_dump().items() >= point.items()
+
+
+@pytest.mark.parametrize("kind", WITH_A_SPACE)
+def test_the_defaults_of_an_optimizer_lie_in_its_default_space(kind: str) -> None:
+    spec = REGISTRY[kind].spec
+    for name, dimension in spec.default_space.items():
+        default = spec.model_fields[name].get_default()
+        if name != "lr" and default is not None:
+            low, high = (dimension["low"], dimension["high"]) if "low" in dimension else (0, 0)
+            assert low <= default <= high or default in dimension.get("values", [])
+
+
+def test_a_space_by_another_name_is_refused_with_the_kinds_that_have_one() -> None:
+    with pytest.raises(ValueError, match=r"'wide': a table of dimensions, .*adamw.*lion"):
+        VariantConfig.model_validate(
+            {"name": "a", "optimizer": {"kind": "lion", "lr": 0.01}, "space": "wide"}
+        )
