@@ -166,6 +166,8 @@ def test_the_json_and_the_curves_hold_all_that_was_read(ten_logs: Path) -> None:
     text = json.loads(json.dumps(values, allow_nan=False))
     assert [log["value"] for log in text["logs"]] == [run.row.value for run in runs]
     assert text["steps_to_target"][0]["speedup"]["n"] == 5
+    page = Path(__file__).parents[4] / "docs" / "reference" / "compare-json.md"
+    assert all(f"| `{key}` |" in page.read_text(encoding="utf-8") for key in text)
     assert len(curves_csv(runs).splitlines()) == 1 + 10 * 4
 
 
