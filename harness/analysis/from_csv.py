@@ -84,8 +84,33 @@ def compare_file(
     Raises:
         UserError: every mistake of the options, or every mistake of the file.
     """
+    return compare_rows(
+        read_results(path),
+        baseline=baseline,
+        alpha=alpha,
+        pairing=pairing,
+        margin=margin,
+        looks=looks,
+        target=target,
+    )
+
+
+def compare_rows(
+    rows: Sequence[ResultRow],
+    *,
+    baseline: str | None = None,
+    alpha: float = 0.05,
+    pairing: Pairing = "auto",
+    margin: float | None = None,
+    looks: Sequence[int] = (),
+    target: float | None = None,
+) -> Analysis:
+    """As `compare_file`, of rows that are at hand.
+
+    Raises:
+        UserError: every mistake of the options, or holes among the rows.
+    """
     _check_options(alpha=alpha, margin=margin, target=target)
-    rows = read_results(path)
     names = list(dict.fromkeys(row.variant for row in rows))
     if baseline is None and len(names) > 1:
         raise UserError(f"--baseline is missing: choose one of {', '.join(names)}")

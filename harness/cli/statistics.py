@@ -4,11 +4,23 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
 from harness.cli.app import app
+from harness.cli.log_options import (
+    CurvesOption,
+    EmptyFailedOption,
+    FormatOption,
+    FromLogsOption,
+    PathPatternOption,
+    PatternOption,
+    StepsOption,
+    TableOption,
+    UnequalStepsOption,
+    compare_their_logs,
+)
 from harness.cli.options import JsonOption
 from harness.report.terminal.console import PlainConsole
 
@@ -16,14 +28,15 @@ from harness.report.terminal.console import PlainConsole
 @app.command()
 def compare(
     results: Annotated[
-        Path,
+        Path | None,
         typer.Argument(
             metavar="RESULTS.CSV",
+            show_default=False,
             help="one row a run, separated by commas; columns variant, seed, value (lower is "
             "better); optional outcome, diverged_at_step, initial_sha256, batches_sha256, unit, "
             "phase",
         ),
-    ],
+    ] = None,
     baseline: Annotated[
         str | None, typer.Option(help="the variant that all others are compared with")
     ] = None,
@@ -48,13 +61,25 @@ def compare(
         float | None,
         typer.Option(help="a value; each variant's mean is tested for being below it, one-sided"),
     ] = None,
+    from_logs: FromLogsOption = None,
+    log_format: FormatOption = None,
+    pattern: PatternOption = None,
+    path_pattern: PathPatternOption = None,
+    steps: StepsOption = None,
+    unequal_steps: UnequalStepsOption = False,
+    empty_failed: EmptyFailedOption = False,
+    table: TableOption = None,
+    curves: CurvesOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Compare variants of any table of results: verdicts, intervals, adjusted p.
+    """Compare variants of any table of results, or of logs: verdicts, intervals, adjusted p.
 
     optbench compare results.csv --baseline adamw
 
     optbench compare results.csv --baseline adamw --margin 0.01 --json
+
+    optbench compare --from-logs `'adamw=a/*.txt'` --from-logs `'muon=m/*.txt'` --format nanogpt
+    --baseline adamw
     """
     from harness.analysis.from_csv import compare_file
     from harness.errors import UserError
@@ -66,15 +91,37 @@ def compare(
         numbers = [int(part) for part in looks.split(",") if part.strip()]
     except ValueError:
         raise UserError(f"--looks {looks!r}: write whole numbers, such as 4,7,10") from None
-    analysis = compare_file(
-        results,
-        baseline=baseline,
-        alpha=alpha,
-        pairing="paired" if paired else "unpaired" if unpaired else pairing,
-        margin=margin,
-        looks=numbers,
-        target=target,
-    )
+    settings: dict[str, Any] = {
+        "baseline": baseline,
+        "alpha": alpha,
+        "pairing": "paired" if paired else "unpaired" if unpaired else pairing,
+        "margin": margin,
+        "looks": numbers,
+        "target": target,
+    }
+    if from_logs:
+        if results is not None:
+            raise UserError(f"{results} and --from-logs: give a table or logs, not both")
+        compare_their_logs(
+            from_logs,
+            format_name=log_format,
+            pattern=pattern,
+            path_pattern=path_pattern,
+            steps=steps,
+            unequal_steps=unequal_steps,
+            empty_failed=empty_failed,
+            table=table,
+            curves=curves,
+            as_json=as_json,
+            statistics=settings,
+        )
+        return
+    of_logs = (log_format, pattern, path_pattern, steps, table, curves)
+    if any(option is not None for option in of_logs) or unequal_steps or empty_failed:
+        raise UserError("options for training logs need --from-logs GLOB")
+    if results is None:
+        raise UserError("give RESULTS.CSV, or training logs with --from-logs")
+    analysis = compare_file(results, **settings)
     if as_json:
         print(json.dumps(analysis.to_json(), indent=1, allow_nan=False))
     else:

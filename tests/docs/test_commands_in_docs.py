@@ -36,6 +36,7 @@ ELSEWHERE = {
     r"optbench calibrate (--seed 0 --figure|--noise) ": (
         "tests/harness/analysis/calibration/test_calibrate.py"
     ),
+    r"optbench compare (--from-logs|read\.csv)": "tests/docs/test_logs_page.py",
     r"optbench .*studies/(lion|look-back|notes)\.toml": "tests/docs/test_newcomer.py",
     r"optbench run of-others\.toml": "tests/docs/test_optimizer_of_others.py",
     r"python (make_notes\.py|-m pytest .*test_registry\.py)$": "tests/docs/test_newcomer.py",

@@ -127,3 +127,30 @@ def test_storage_that_cannot_be_written_exits_with_2_before_ray_and_is_no_part_o
     assert not list(runs.glob("*/trials"))
     code, _, errors = optbench("plan", study_file, "--runs-dir", runs)
     assert code == 0, "the frozen plan is the same without it"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "give RESULTS.CSV, or training logs"),
+        (["t.csv", "--steps", "9"], "need --from-logs"),
+        (["t.csv", "--from-logs", "a=*.txt", "--format", "nanogpt"], "not both"),
+        (["--from-logs", "a=*.txt"], "needs --format or --pattern, got neither"),
+        (["--from-logs", "a=*.txt", "--format", "nanogpt", "--table", "1.txt"], "one of the logs"),
+        (["--from-logs", "a=*.txt", "--format", "nanogpt", "--table", "no/t.csv"], "cannot write"),
+    ],
+)
+def test_a_mistake_about_logs_exits_with_2_and_leaves_them_as_they_are(
+    optbench: Optbench,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: Sequence[str],
+    message: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    log = "step 1: train loss 3.0, val loss 3.1\n"
+    Path("1.txt").write_text(log)
+    code, _, errors = optbench("compare", *arguments)
+    assert code == 2
+    assert message in errors
+    assert Path("1.txt").read_text() == log

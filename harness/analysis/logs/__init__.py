@@ -1,0 +1,1 @@
+"""Final losses and curves out of other people's training logs."""

@@ -1,0 +1,165 @@
+"""One log read to its end: every loss with its step, whatever else stands in the file."""
+
+from __future__ import annotations
+
+import codecs
+import json
+import math
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.analysis.logs.formats import STEP_GROUP, TOTAL_GROUP, LogFormat
+from harness.errors import UserError
+
+FIRST_LINES = 3
+LONGEST_SHOWN_LINE = 100
+
+# `tee` of PowerShell writes UTF-16; everything else is read as UTF-8, and what is not is replaced.
+BYTE_ORDER_MARKS = {
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+    codecs.BOM_UTF8: "utf-8-sig",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """A loss and the step where it was measured, or the number of the match, counted from 1."""
+
+    step: float
+    loss: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Log:
+    """What one file says.
+
+    `points` ascend in their steps: where a log goes back, because its run was resumed, the later
+    lines count. `total` is the number of steps that were planned, where a line says so.
+    `went_back` are the places as (from, to). `first_lines` are shown where nothing was found.
+    """
+
+    path: Path
+    points: tuple[Point, ...]
+    total: float | None
+    went_back: tuple[tuple[float, float], ...]
+    first_lines: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    step: float | None
+    loss: float
+    total: float | None
+
+
+def read_log(path: Path, form: LogFormat) -> Log:
+    """Reads a log line by line, of any size.
+
+    Raises:
+        UserError: the file cannot be read, or a loss or a step in it is no number.
+    """
+    first: list[str] = []
+    try:
+        if form.pattern is None:
+            found = iter(_of_trainer_state(path))
+        else:
+            found = _of_lines(path, form, form.pattern, first)
+        return _log(path, found, first)
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from None
+
+
+def _log(path: Path, found: Iterator[_Found], first: list[str]) -> Log:
+    """`first` fills while `found` is read."""
+    points: list[Point] = []
+    went_back: list[tuple[float, float]] = []
+    total: float | None = None
+    for number, match in enumerate(found, start=1):
+        step = float(number) if match.step is None else match.step
+        if points and step < points[-1].step:
+            went_back.append((points[-1].step, step))
+        while points and points[-1].step >= step:
+            points.pop()
+        points.append(Point(step, match.loss))
+        total = match.total if match.total is not None else total
+    return Log(
+        path=path,
+        points=tuple(points),
+        total=total,
+        went_back=tuple(went_back),
+        first_lines=tuple(first),
+    )
+
+
+def _of_lines(
+    path: Path, form: LogFormat, pattern: re.Pattern[str], first: list[str]
+) -> Iterator[_Found]:
+    groups = pattern.groupindex
+    # Universal newlines: a progress bar ends its lines with a carriage return alone.
+    with path.open(encoding=_encoding(path), errors="replace") as file:
+        for number, line in enumerate(file, start=1):
+            if len(first) < FIRST_LINES and line.strip():
+                first.append(line.strip()[:LONGEST_SHOWN_LINE])
+            match = pattern.search(line)
+            if match is None or match[form.loss_group] is None:
+                continue
+            where = f"{path}, line {number}"
+            yield _Found(
+                step=_count(match, STEP_GROUP, where) if STEP_GROUP in groups else None,
+                loss=_number(match[form.loss_group], form.loss_group, where),
+                total=_count(match, TOTAL_GROUP, where)
+                if TOTAL_GROUP in groups and match[TOTAL_GROUP] is not None
+                else None,
+            )
+
+
+def _encoding(path: Path) -> str:
+    with path.open("rb") as file:
+        start = file.read(3)
+    marks = (name for mark, name in BYTE_ORDER_MARKS.items() if start.startswith(mark))
+    return next(marks, "utf-8")
+
+
+def _number(text: str | None, what: str, where: str) -> float:
+    try:
+        return float((text or "").replace(",", ""))
+    except ValueError:
+        raise UserError(
+            f"{where}: the group {what!r} found {text!r}, which is not a number: narrow the "
+            "expression, so that it finds the number alone"
+        ) from None
+
+
+def _count(match: re.Match[str], group: str, where: str) -> float:
+    number = _number(match[group], group, where)
+    if not math.isfinite(number):
+        raise UserError(f"{where}: the group {group!r} found {match[group]!r}: no step is that")
+    return number
+
+
+def _of_trainer_state(path: Path) -> list[_Found]:
+    """The evaluations in `log_history`.
+
+    Where the run is over, its last evaluation is its end, wherever that lay; where it is not,
+    `max_steps` is the end that it has not reached.
+    """
+    try:
+        values = json.loads(path.read_text(encoding="utf-8", errors="replace"))
+        planned, done = float(values["max_steps"]), float(values["global_step"])
+        return [
+            _Found(
+                step=float(entry["step"]),
+                loss=float(entry["eval_loss"]),
+                total=planned if done < planned else None,
+            )
+            for entry in values["log_history"]
+            if "eval_loss" in entry
+        ]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(
+            f"{path} is not a trainer_state.json of Hugging Face's Trainer ({error}): "
+            "give that file, or --format hf-trainer for what the Trainer printed"
+        ) from None
