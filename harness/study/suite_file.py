@@ -240,7 +240,7 @@ def _variant(variant: Any, own: Mapping[str, Any], *, untuned: bool) -> Any:
     if not isinstance(variant, dict):
         return variant
     kept = {key: value for key, value in variant.items() if not (untuned and key == "space")}
-    return laid_over(kept, own.get(variant.get("name"), {}))
+    return laid_over(kept, own.get(str(variant.get("name")), {}))
 
 
 def laid_over(below: Any, above: Any) -> Any:
