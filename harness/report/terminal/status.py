@@ -33,7 +33,7 @@ def status_values(study: StudySnapshot) -> dict[str, Any]:
         }
         for trial in study.trials
     }
-    return {"study": study.folder.path.name, "driver": driver, "trials": trials}
+    return {"study": study.folder.name, "driver": driver, "trials": trials}
 
 
 def _attempts(trial: TrialSnapshot, *, nobody: bool) -> dict[str, Any]:
