@@ -237,6 +237,10 @@ def _what_is_left(course: Course) -> Iterator[str]:
         yield f"the rest of {course.task}: {TIME_IS_UP}"
 
 
+def task_names(folder: SuiteFolder) -> tuple[str, ...]:
+    return tuple(task.name for task in load_suite_plan(folder).tasks)
+
+
 def conclude_suite(folder: SuiteFolder, console: Console, tracking_uri: str | None) -> None:
     """From the files to the analysis, report and MLflow of every task, and then of the suite."""
     plan = load_suite_plan(folder)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,7 +14,7 @@ import typer
 from rich.text import Text
 
 from harness.cli.app import app
-from harness.cli.folders import NamedStudy, named_folder, study_folder
+from harness.cli.folders import NamedStudyOrSuite, named, named_folder, study_folder
 from harness.cli.options import (
     DEFAULT_RUNS_DIR,
     AmendOption,
@@ -289,7 +290,7 @@ def _report_line(report: Any, steps: int) -> str:
 
 @app.command()
 def report(
-    study: NamedStudy,
+    study: NamedStudyOrSuite,
     runs_dir: RunsDirOption = DEFAULT_RUNS_DIR,
     horizon: Annotated[
         list[str] | None,
@@ -301,10 +302,19 @@ def report(
     ] = None,
     tracking_uri: TrackingUriOption = None,
 ) -> None:
-    """Rebuild analysis, tables, figures and MLflow runs of a study from its files."""
+    """Rebuild analysis, tables, figures and MLflow runs of a study or a suite from its files."""
     from harness.cli.run_study import conclude
+    from harness.runs.suite_folder import SuiteFolder
 
-    folder = named_folder(study, runs_dir)
+    folder = named(study, runs_dir)
+    if isinstance(folder, SuiteFolder):
+        from harness.cli.run_suite import conclude_suite, task_names
+
+        if horizon:
+            raise UserError("--horizon adds studies to one study's report: give it for SUITE/TASK")
+        with folder.locked(task_names(folder)):
+            conclude_suite(folder, PlainConsole(), tracking_uri)
+        return
     horizons = [named_folder(name, runs_dir) for name in horizon or ()]
     with folder.locked() if folder.path.exists() else _no_study(folder):
         conclude(folder, PlainConsole(), tracking_uri, horizons=horizons)
@@ -312,7 +322,7 @@ def report(
 
 @app.command()
 def sync(
-    study: Annotated[str, typer.Argument(help="a study file, or the name of a study")],
+    study: NamedStudyOrSuite,
     runs_dir: RunsDirOption = DEFAULT_RUNS_DIR,
     tracking_uri: TrackingUriOption = None,
     at_most: Annotated[
@@ -320,27 +330,32 @@ def sync(
     ] = 600.0,
     as_json: JsonOption = False,
 ) -> None:
-    """Send to MLflow what it lacks of a study, from its files: each point once, however often.
+    """Send to MLflow what it lacks of a study or suite, from its files: each point once.
 
     A run does this itself. Use it after a run whose MLflow server was away.
     """
+    from harness.runs.folder import StudyFolder
     from harness.tracking.address import without_password
     from harness.tracking.tracker import Tracker, TrackingUnavailable
 
-    folder = named_folder(study, runs_dir)
-    tracker = Tracker(folder, tracking_uri)
-    with folder.locked() if folder.path.exists() else _no_study(folder):
-        try:
-            sent = tracker.sync(at_most_s=at_most)
-        except TrackingUnavailable as error:
-            print(f"error: MLflow is not up to date: {error}", file=sys.stderr)
-            raise typer.Exit(1) from None
+    folder = named(study, runs_dir)
+    studies = [folder] if isinstance(folder, StudyFolder) else folder.tasks()
+    runs, points, deadline = 0, 0, time.monotonic() + at_most
+    for one in studies:
+        tracker = Tracker(one, tracking_uri)
+        with one.locked() if one.path.exists() else _no_study(one):
+            try:
+                sent = tracker.sync(at_most_s=max(1.0, deadline - time.monotonic()))
+            except TrackingUnavailable as error:
+                print(f"error: MLflow is not up to date: {error}", file=sys.stderr)
+                raise typer.Exit(1) from None
+        runs, points = runs + sent.runs, points + sent.points
     where = without_password(tracker.tracking_uri)
     if as_json:
-        values = {"tracking_uri": where, "new_runs": sent.runs, "new_points": sent.points}
+        values = {"tracking_uri": where, "new_runs": runs, "new_points": points}
         print(json.dumps(values, indent=1))
     else:
-        print(f"{where}: {sent.runs} new runs, {sent.points:,} new points")
+        print(f"{where}: {runs} new runs, {points:,} new points")
 
 
 def _no_study(folder: StudyFolder) -> Any:

@@ -86,6 +86,10 @@ class SuiteFolder:
         """The folder of the task's study."""
         return StudyFolder(self.path / TASKS / name)
 
+    def tasks(self) -> list[StudyFolder]:
+        """Of every task that lies here."""
+        return [StudyFolder(path) for path in sorted((self.path / TASKS).glob("*/"))]
+
     def trial(self, name: str) -> TrialFolder:
         """Of `TASK/TRIAL_KEY`, as a trial is called where several tasks are trained together."""
         task, _, key = name.rpartition("/")
