@@ -230,6 +230,14 @@ REFERENCES: dict[str, Reference] = {
         volume="24",
         pages="2546--2554",
     ),
+    "watanabe2023ped": _talk(
+        "Watanabe et al., 2023",
+        "Watanabe, Shuhei and Bansal, Archit and Hutter, Frank",
+        "{PED-ANOVA}: Efficiently Quantifying Hyperparameter Importance in Arbitrary Subspaces",
+        "Proceedings of the International Joint Conference on Artificial Intelligence",
+        eprint="2304.10255",
+        archiveprefix="arXiv",
+    ),
     "li2020asha": _talk(
         "L. Li et al., 2020",
         "Li, Liam and others",
