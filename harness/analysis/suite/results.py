@@ -126,9 +126,9 @@ class TaskResult:
 class Standing:
     """One row of the leaderboard. `place` 1 is the best, equal scores share the better place.
 
-    Every estimate is over the tasks with results; its interval is a bootstrap over seeds, stratified
-    by task, so it speaks of these tasks only and not of others. Those of different contestants do
-    not hold together: the per-task verdicts decide, these describe.
+    Every estimate is over the tasks with results; its interval is a bootstrap over seeds,
+    stratified by task, so it speaks of these tasks only and not of others. Those of different
+    contestants do not hold together: the per-task verdicts decide, these describe.
 
     - `score`: area under the performance profile up to the suite's largest ratio, 0 to 1; the
       leaderboard is in its order. Without costs it is None and `mean_rank` orders.
@@ -142,8 +142,8 @@ class Standing:
     - `improvement`: probability that a run of the contestant ends below one of the baseline, mean
       over tasks; 0.5 is no difference.
     - `mean_rank`: over tasks, 1 the best.
-    - `better`, `worse`, `equivalent`, `inconclusive`: numbers of tasks by verdict, all of which hold
-      together at 1 - suite alpha; None for the baseline. `sentence` says it.
+    - `better`, `worse`, `equivalent`, `inconclusive`: numbers of tasks by verdict, all of which
+      hold together at 1 - suite alpha; None for the baseline. `sentence` says it.
     - `lost`: runs that did not complete, over all tasks; `diverged` of them diverged.
     """
 
@@ -173,8 +173,8 @@ class Profile:
     """A performance profile: a step function of the ratio to the fastest (Dolan and More 2002).
 
     `shares[i]` is the share of tasks whose cost is at most `ratios[i]` times the lowest, from
-    `ratios[i]` on until the next one; `ratios` ascend from 1 to the suite's largest ratio, where the
-    last share is repeated. A task that was not reached never enters.
+    `ratios[i]` on until the next one; `ratios` ascend from 1 to the suite's largest ratio, where
+    the last share is repeated. A task that was not reached never enters.
     """
 
     variant: str
@@ -188,9 +188,9 @@ class RankComparison:
 
     `mean_ranks` by contestant, 1 the best. `friedman_p`: of no difference between any of them.
     `critical_difference`: mean ranks closer than it are not separable (Nemenyi, at suite alpha over
-    all pairs). `groups`: the bars of a critical-difference diagram: maximal sets of two or more that
-    are not separable, best first. The three are None or empty where `why_not` has a reason. `note`
-    says when the result is worth little, such as for fewer than 5 tasks.
+    all pairs). `groups`: the bars of a critical-difference diagram: maximal sets of two or more
+    that are not separable, best first. The three are None or empty where `why_not` has a reason.
+    `note` says when the result is worth little, such as for fewer than 5 tasks.
     """
 
     tasks: int
@@ -238,9 +238,9 @@ class ScalingFit:
 
     `per_doubling[axis]` is the factor (2^slope) that the value changes by when that axis doubles: 1
     is no change, below 1 a speed-up shrinks as models grow. Its t interval rests on the scatter of
-    the tasks around the fit, `degrees_of_freedom` of them; with 1 it is very wide. `exponents[axis]`
-    is the slope. `curve` draws the fit: along each axis alone, the other at its geometric mean,
-    pairs (axis value, value). `predictions` has the extrapolations, one an axis.
+    the tasks around the fit, `degrees_of_freedom` of them; with 1 it is very wide.
+    `exponents[axis]` is the slope. `curve` draws the fit: along each axis alone, the other at its
+    geometric mean, pairs (axis value, value). `predictions` has the extrapolations, one an axis.
     """
 
     exponents: dict[Axis, Estimate]
