@@ -20,6 +20,27 @@ def load_study(path: Path, overrides: Sequence[str] = ()) -> Study:
     Raises:
         UserError: with every mistake on its own line.
     """
+    values = read_values(path, overrides)
+    if "tasks" in values:
+        raise UserError(
+            f"{path} is a suite (it has [[tasks]]), and a study file is wanted here: `optbench run`"
+            " and `optbench plan` take both; a task of a suite that was planned is the study "
+            "SUITE/TASK"
+        )
+    try:
+        return Study.model_validate(values)
+    except ValidationError as error:
+        lines = describe(error, Study)
+        count = f"{len(lines)} mistake{'s' if len(lines) > 1 else ''} in {path}"
+        raise UserError("\n  ".join([f"{count}:", *lines])) from None
+
+
+def read_values(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """The tables of a study file or a suite file, after `section.key=value` overrides.
+
+    Raises:
+        UserError: it cannot be read, is no TOML, or an override fits nothing in it.
+    """
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
@@ -35,12 +56,7 @@ def load_study(path: Path, overrides: Sequence[str] = ()) -> Study:
         raise UserError(f"{path} is not valid TOML: {error}") from None
     for override in overrides:
         _override(values, override)
-    try:
-        return Study.model_validate(values)
-    except ValidationError as error:
-        lines = describe(error, Study)
-        count = f"{len(lines)} mistake{'s' if len(lines) > 1 else ''} in {path}"
-        raise UserError("\n  ".join([f"{count}:", *lines])) from None
+    return values
 
 
 def _override(values: dict[str, Any], override: str) -> None:

@@ -105,7 +105,7 @@ class Run:
             folder,
             job_of=self.jobs.__getitem__,
             observers=[self.listener],
-            breaker=Breaker(variants=["some"], proven=proven),
+            breakers={"": Breaker(variants=["some"], proven=proven)},
         )
         self.launch = Launch(
             folder=folder,
@@ -348,7 +348,7 @@ def test_a_search_draws_on_only_when_it_has_been_told_what_is_on_disk(
         folder,
         job_of=search.jobs.__getitem__,
         observers=[search],
-        breaker=Breaker(variants=search.variants, proven=True),
+        breakers={"": Breaker(variants=search.variants, proven=True)},
     )
     search.write, search.has_told_ends = recorder.write, recorder.has_told_ends
     disk.works.clear()
