@@ -59,6 +59,12 @@ def _hours(trials: Iterable[TrialSnapshot]) -> float:
     return sum(seconds) / 3600
 
 
+def _cells(runs: int, tokens: int, hours: float) -> tuple[str, str, str]:
+    if not runs:
+        return (numbers.MISSING,) * 3
+    return str(runs), numbers.count(tokens), numbers.duration(3600 * hours)
+
+
 def cost_table(studies: Mapping[str, StudyResults], contestants: Iterable[str]) -> Table:
     rows = []
     for name in contestants:
@@ -66,12 +72,8 @@ def cost_table(studies: Mapping[str, StudyResults], contestants: Iterable[str]) 
         rows.append(
             (
                 name,
-                str(found.search_runs),
-                numbers.count(found.search_tokens),
-                numbers.duration(3600 * found.search_hours),
-                str(found.measured_runs),
-                numbers.count(found.measured_tokens),
-                numbers.duration(3600 * found.measured_hours),
+                *_cells(found.search_runs, found.search_tokens, found.search_hours),
+                *_cells(found.measured_runs, found.measured_tokens, found.measured_hours),
                 numbers.decimal(found.worker_hours),
             )
         )

@@ -19,6 +19,7 @@ from harness.report import numbers
 from harness.report.elements import Column, Table, left, right, table, wide
 from harness.report.suite.material import percent, ranked
 from harness.report.suite.values import (
+    arrived,
     lost_words,
     short,
     speedup,
@@ -66,8 +67,8 @@ def _standing(analysis: SuiteAnalysis, row: Standing) -> list[str]:
         str(row.place),
         row.variant,
         written(row.score),
-        written(row.speedup),
-        written(row.iqm_speedup),
+        written(arrived(row.speedup)),
+        written(arrived(row.iqm_speedup)),
         written(row.iqm_difference, SIGNED),
         written(row.improvement),
         written(row.mean_rank),
@@ -271,8 +272,7 @@ def _axes(fits: list[ScalingFit | None]) -> list[Axis]:
 def _remark(fit: ScalingFit | None, why_not: str | None, note: str | None = None) -> str:
     if why_not:
         return "; ".join(filter(None, (f"no fit: {why_not}", note)))
-    about = f"{fit.degrees_of_freedom} degrees of freedom" if fit else ""
-    return "; ".join(filter(None, (about, note)))
+    return "; ".join(filter(None, (fit.sentence.rstrip(".") if fit else "", note)))
 
 
 def points(analysis: SuiteAnalysis) -> Table | None:
@@ -290,7 +290,9 @@ def points(analysis: SuiteAnalysis) -> Table | None:
     if not names:
         return None
     columns = [*left("task"), *right("active parameters", "tokens", *names)]
-    return table("Speed-up of every contestant on every task", columns, rows, note=_sources(analysis))
+    return table(
+        "Speed-up of every contestant on every task", columns, rows, note=_sources(analysis)
+    )
 
 
 SOURCES = {
@@ -325,7 +327,11 @@ def hyperparameters(analysis: SuiteAnalysis) -> Table | None:
     ]
     return table(
         "Tuned settings of each task",
-        [*left("contestant", "setting"), *right(*tasks, *(WORDS[axis] for axis in axes)), wide("fit")],
+        [
+            *left("contestant", "setting"),
+            *right(*tasks, *(WORDS[axis] for axis in axes)),
+            wide("fit"),
+        ],
         rows,
         note="The value that the search of each task chose; a star: at the edge of its space, so "
         "that the optimum may lie beyond. Then the factor by which it changes when the model or "
@@ -377,13 +383,14 @@ def task_table(analysis: SuiteAnalysis, task: TaskInfo) -> Table:
     own = [analysis.result(task.task, name) for name in analysis.variants]
     own.sort(key=lambda result: (result.rank is None, result.rank or 0.0))
     costs = any(result.cost is not None for result in own)
-    columns = [*left("contestant"), *right("rank", "mean loss", "difference", "interval", "p")]
+    columns = [*right("rank"), *left("contestant")]
+    columns += right("mean loss", "difference", "interval", "p")
     columns += [*left("verdict"), *right(*[analysis.measure_in_words, "× fastest"] * costs)]
     columns += [*right("speed-up"), *left("lost runs")]
     rows = [
         [
-            r.variant,
             _rank(r),
+            r.variant,
             numbers.loss(r.mean_loss),
             numbers.difference(r.difference),
             numbers.interval(r.interval),

@@ -19,6 +19,11 @@ def written(found: Estimate | None, write: Callable[[float], str] = numbers.deci
     return f"{write(found.value)} [{ends[0]}, {ends[1]}]"
 
 
+def arrived(found: Estimate | None) -> Estimate | None:
+    """A ratio of costs, unless too many runs never arrived for there to be one."""
+    return found if found is not None and found.value > 0.0 else None
+
+
 def speedup(found: Speedup | None) -> str:
     """`1.31 [1.24, 1.38]`, `at least 1.24`, or a dash."""
     if found is None or found.value is None:

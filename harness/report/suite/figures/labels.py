@@ -40,9 +40,7 @@ def _last(group: Sequence[float], gap: float, low: float, high: float) -> float:
     return _first(group, gap, low, high) + gap * (len(group) - 1)
 
 
-def name_lines(
-    axes: Axes, ends: Sequence[tuple[str, float, str]], *, x: float, gap: float
-) -> None:
+def name_lines(axes: Axes, ends: Sequence[tuple[str, float, str]], *, x: float, gap: float) -> None:
     """Writes each name right of the axes, at the height where its line ends.
 
     Args:

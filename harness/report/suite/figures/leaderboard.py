@@ -18,11 +18,12 @@ from harness.report.figures.canvas import (
     text_width,
 )
 from harness.report.suite.material import appearances
+from harness.report.suite.values import arrived
 
 Read = Callable[[Standing], Estimate | None]
 PANELS: tuple[tuple[str, Read, float | None], ...] = (
     ("area under the profile", lambda row: row.score, None),
-    ("speed-up, IQM over runs", lambda row: row.iqm_speedup, 1.0),
+    ("speed-up, IQM over runs", lambda row: arrived(row.iqm_speedup), 1.0),
     ("loss − baseline, IQM", lambda row: row.iqm_difference, 0.0),
     ("probability of improvement", lambda row: row.improvement, 0.5),
     ("average rank", lambda row: row.mean_rank, None),

@@ -25,7 +25,6 @@ from harness.analysis.suite.results import (
     ScalingPoint,
     SuiteAnalysis,
 )
-from harness.report import numbers
 from harness.report.figures.canvas import MARKERS, WIDTH, Appearance, Drawing, broken
 from harness.report.suite.material import appearances, ranked
 from harness.report.suite.values import short
@@ -100,8 +99,11 @@ def _speedups(analysis: SuiteAnalysis, axis: Axis) -> Drawing | None:
         for name in ranked(analysis)
         if name in found and found[name].points
     ]
+    fits = [panel.fit for panel in panels if panel.fit is not None]
     if not panels or not _varies(panels, axis):
         return None
+    if fits and not any(axis in fit.curve for fit in fits):
+        return None  # sizes and lengths grew together: one picture shows both
     about = (
         f"How many times less the contestant needs than {analysis.baseline}; on the line it needs "
         "the same. Bars are the intervals of single tasks. "
@@ -195,9 +197,7 @@ def _fit(axes: Axes, fit: ScalingFit, axis: Axis, colour: str) -> None:
         _extrapolate(axes, beyond, curve[-1], colour)
 
 
-def _extrapolate(
-    axes: Axes, beyond: Extrapolation, last: tuple[float, float], colour: str
-) -> None:
+def _extrapolate(axes: Axes, beyond: Extrapolation, last: tuple[float, float], colour: str) -> None:
     """Everything right of the largest task is shaded, dashed and called what it is."""
     edge = last[0] * (beyond.at / last[0]) ** 0.12
     axes.axvspan(edge, beyond.at * 1.25, color=BEYOND, alpha=0.7, linewidth=0, zorder=0)
@@ -291,7 +291,7 @@ def _about_fit(panels: Sequence[Panel], axis: Axis, *, several: bool) -> str:
         level = f"{100 * beyond[0].value.level:.4g} %"
         text += (
             " Shaded and dotted: extrapolated beyond the largest task, to "
-            f"{numbers.decimal(beyond[0].factor, digits=1)} times of it. Nothing was trained there; "
+            f"{beyond[0].factor:.3g} times of it. Nothing was trained there; "
             f"the bar is the {level} prediction interval for one new task."
         )
     return text
