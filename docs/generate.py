@@ -23,7 +23,7 @@ from typer.testing import CliRunner
 
 import harness.cli.main  # noqa: F401  (registers the commands)
 from harness.cli.app import app
-from harness.study import schema
+from harness.study import schema, suite_schema
 
 REFERENCE = Path(__file__).parent / "reference"
 
@@ -32,6 +32,16 @@ def study_file_page() -> str:
     return (
         "# The study file\n\nOne TOML file is one question. `optbench schema` prints this table, "
         "`optbench schema --json` the JSON Schema.\n\n" + schema.markdown()
+    )
+
+
+def suite_file_page() -> str:
+    return (
+        "# The suite file\n\nA suite file has `[[tasks]]`, and beside them the sections of a "
+        "[study file](study-file.md), common to all tasks; each task is an ordinary study: the "
+        "common part with its own tables laid over it, key by key. `optbench schema --suite` "
+        "prints this table, `optbench schema --suite --json` the JSON Schema. How to use it: "
+        "[run a suite](../how-to/run-a-suite.md).\n\n" + suite_schema.markdown()
     )
 
 
@@ -51,7 +61,11 @@ def _section(arguments: list[str]) -> str:
     return f"## optbench {' '.join(arguments)}".rstrip() + f"\n\n```text\n{text}\n```\n"
 
 
-PAGES = {"study-file.md": study_file_page, "commands.md": commands_page}
+PAGES = {
+    "study-file.md": study_file_page,
+    "suite-file.md": suite_file_page,
+    "commands.md": commands_page,
+}
 
 
 def main() -> None:

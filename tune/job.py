@@ -76,7 +76,7 @@ class Launch:
         events, reports = trial.attempts(), trial.reports()
         numbers = [event.attempt for event in events if isinstance(event, AttemptBegan)]
         earlier = endings_by(code_sha256(), events)
-        context = self.checkpoints.for_workers(trial.checkpoints_path)
+        context = self.checkpoints.for_workers(trial.checkpoints_path, study=self.folder.name)
         return {
             "key": job.key,
             "task": self.task,

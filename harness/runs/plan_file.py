@@ -10,7 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from harness.errors import UserError
 from harness.runs.files import write_json, write_text
-from harness.runs.folder import StudyFolder
+from harness.runs.folder import SUITE_PLAN, StudyFolder
 from harness.runs.plan_changes import Addition, Amendment
 from harness.runs.reading import RESTORE, damaged, exists, read_values, validated
 from harness.runs.search_log import Chosen, SearchLog, Suggested, Widened, chosen_points
@@ -57,6 +57,11 @@ def freeze(
             variant; nothing is overwritten.
     """
     addition = None
+    if exists(folder.path / SUITE_PLAN):
+        raise UserError(
+            f"{folder.path} holds a suite of this name: give the study another `name`, or another "
+            "--runs-dir"
+        )
     if exists(folder.plan_path):
         frozen = load_plan(folder)
         today = _written_today(frozen)

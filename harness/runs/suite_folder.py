@@ -18,13 +18,11 @@ from pathlib import Path
 
 from pydantic import Field
 
-from harness.runs.folder import StudyFolder, TrialFolder
+from harness.runs.folder import SUITE_PLAN, TASKS, StudyFolder, TrialFolder
 from harness.runs.reading import exists
 from harness.study.record import Record
 from harness.study.suite_settings import SuiteSettings
 from harness.study.trial import canonical_sha256
-
-TASKS = "tasks"
 
 
 class PlannedTask(Record):
@@ -70,7 +68,7 @@ class SuiteFolder:
 
     @property
     def plan_path(self) -> Path:
-        return self.path / "suite.json"
+        return self.path / SUITE_PLAN
 
     @property
     def analysis_path(self) -> Path:
@@ -87,6 +85,10 @@ class SuiteFolder:
     def task(self, name: str) -> StudyFolder:
         """The folder of the task's study."""
         return StudyFolder(self.path / TASKS / name)
+
+    def tasks(self) -> list[StudyFolder]:
+        """Of every task that lies here."""
+        return [StudyFolder(path) for path in sorted((self.path / TASKS).glob("*/"))]
 
     def trial(self, name: str) -> TrialFolder:
         """Of `TASK/TRIAL_KEY`, as a trial is called where several tasks are trained together."""

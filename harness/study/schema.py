@@ -27,20 +27,29 @@ def rows(section: str | None = None) -> list[Row]:
     Raises:
         UserError: no such section.
     """
-    sections = list(Study.model_fields)
+    return rows_of(Study, section, what="a study file")
+
+
+def rows_of(model: type[BaseModel], section: str | None, *, what: str) -> list[Row]:
+    """As `rows`, of another kind of file."""
+    sections = list(model.model_fields)
     if section is not None and section not in sections:
-        raise UserError(f"no section {section!r} in a study file: choose one of {sections}")
+        raise UserError(f"no section {section!r} in {what}: choose one of {sections}")
     return [
         row
-        for row in _rows(Study, "")
+        for row in _rows(model, "")
         if section is None or row[0].removesuffix("[]").split(".")[0].removesuffix("[]") == section
     ]
 
 
 def markdown() -> str:
     """The same as the reference page of the documentation."""
+    return table(rows())
+
+
+def table(rows: list[Row]) -> str:
     lines = ["| key | type | default | meaning |", "| --- | --- | --- | --- |"]
-    for row in rows():
+    for row in rows:
         cells = (f"`{row[0]}`", row[1], f"`{row[2]}`" if row[2] else "required", row[3])
         lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     return "\n".join(lines) + "\n"

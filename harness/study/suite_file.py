@@ -15,7 +15,7 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError
 
 from harness.errors import UserError
-from harness.study.load import read_values
+from harness.study.load import load_study, read_values
 from harness.study.placement import CheckpointSettings, ResourcesConfig
 from harness.study.record import Record
 from harness.study.study_file import NAME_PATTERN, Study
@@ -139,6 +139,16 @@ class Suite:
 def is_suite(values: Mapping[str, Any]) -> bool:
     """Whether the values of a TOML file are those of a suite."""
     return "tasks" in values
+
+
+def load_study_or_suite(path: Path, overrides: Sequence[str] = ()) -> Study | Suite:
+    """What the file holds, validated.
+
+    Raises:
+        UserError: with every mistake on its own line.
+    """
+    suite = is_suite(read_values(path, overrides))
+    return load_suite(path, overrides) if suite else load_study(path, overrides)
 
 
 def load_suite(path: Path, overrides: Sequence[str] = ()) -> Suite:

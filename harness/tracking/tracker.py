@@ -78,7 +78,7 @@ class Tracker:
 
     @property
     def tracking_uri(self) -> str:
-        return self.given_uri or f"sqlite:///{self.folder.path.parent / 'mlflow.db'}"
+        return self.given_uri or f"sqlite:///{self.folder.runs_dir / 'mlflow.db'}"
 
     def sync(self, results: StudyResults | None = None, *, at_most_s: float = SYNC_S) -> Sent:
         """Writes what is missing. Nothing is written twice, whatever was interrupted before.
@@ -141,7 +141,7 @@ class Tracker:
     @contextmanager
     def _creating_alone(self) -> Iterator[None]:
         """Two runs that begin at the same time would both create the tables of a new store."""
-        runs_dir = self.folder.path.parent
+        runs_dir = self.folder.runs_dir
         alone = FileLock(runs_dir / ".mlflow.lock") if self.given_uri is None else nullcontext()
         with alone:
             yield
@@ -150,7 +150,7 @@ class Tracker:
         found = client.get_experiment_by_name(name)
         if found is None:
             # A server decides itself where artifacts go.
-            location = (self.folder.path.parent / "mlartifacts" / name).as_uri()
+            location = (self.folder.runs_dir / "mlartifacts" / name).as_uri()
             created = client.create_experiment(
                 name, artifact_location=None if self.given_uri else location
             )

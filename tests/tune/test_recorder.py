@@ -312,7 +312,6 @@ def test_a_person_who_asks_is_heard_between_reports(
     assert asked == {key: True, other: False}
     study.recorder.on_trial_complete(0, [], study.trials[key])
     study.recorder.close()
-    assert study.recorder.given_up == {key: "the power goes off"}
     assert study.listener.of(key) == ["started", "the power goes off"]
     assert not study.folder.trial(key).stop_path.exists()
     assert study.folder.trial(key).outcome() is None
