@@ -12,6 +12,7 @@ from typing import Any
 
 from harness.analysis.horizon_speedup import HorizonSpeedup
 from harness.analysis.machines import why_no_times
+from harness.analysis.search.importance import Importance, importances
 from harness.analysis.shrinkage import settings_in_force
 from harness.analysis.study_results import StudyResults
 from harness.report import numbers, tables
@@ -51,6 +52,11 @@ class Material:
             for anchor, title, function in SECTIONS
         )
         return tuple(section for section in made if section.blocks)
+
+    @cached_property
+    def importances(self) -> tuple[Importance, ...]:
+        """Of the settings that were searched; none without a search."""
+        return () if self.study.search is None else importances(self.study.search)
 
     def figure(self, name: str) -> Iterator[FigureImage]:
         if name in self.figures:
@@ -119,6 +125,8 @@ def hyperparameters(material: Material) -> Iterator[Element]:
     if chosen and study.search is not None:
         yield Paragraph(text=_about_search(study), tone="note")
         yield chosen
+        if important := tables.importance(material.importances):
+            yield important
     elif figures:
         yield Paragraph(
             text="Nothing was searched: every variant ran with the settings of the study file. "
