@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.text import Text
 
 from harness.cli.progress import Progress
-from harness.cli.run_study import TIME_IS_UP, conclude, left_out, look_at_nodes, say_where
+from harness.cli.run_study import TIME_IS_UP, left_out, look_at_nodes, say_where, track
 from harness.cli.suite_plans import Once, PreparedSuite
 from harness.cli.suite_progress import SuiteProgress, expected
 from harness.errors import StudyStopped, UserError
@@ -242,14 +242,23 @@ def task_names(folder: SuiteFolder) -> tuple[str, ...]:
 
 
 def conclude_suite(folder: SuiteFolder, console: Console, tracking_uri: str | None) -> None:
-    """From the files to the analysis, report and MLflow of every task, and then of the suite."""
-    plan = load_suite_plan(folder)
+    """From the files to the analysis, report and MLflow of the suite, and of every task."""
+    from harness.analysis.suite.suite_analysis import analyse_suite
+    from harness.report.suite.write import write_suite_report
+    from harness.report.terminal.suite import render_suite
+    from harness.report.write import write_report
+
+    results = analyse_suite(folder)
     answers = True
-    for task in plan.tasks:
-        try:
-            answers = conclude(
-                folder.task(task.name), console, tracking_uri, brief=True, track=answers
-            )
-        except UserError as error:
-            console.print(Text(f"{task.name}: {error}", style="yellow"), soft_wrap=True)
+    for name, study in results.studies.items():
+        write_report(study)
+        if study.error is not None:
+            console.print(Text(f"{name}: {study.error}", style="yellow"), soft_wrap=True)
+        else:
+            answers = answers and track(study, console, tracking_uri)
+    page = write_suite_report(results)
+    assert results.analysis is not None, "it has just been made"
+    console.print(render_suite(results.analysis))
+    console.print(f"Report:    {page}", soft_wrap=True)
+    console.print(f"Of a task: {folder.path}/tasks/TASK/report/index.html", soft_wrap=True)
     say_where(console, folder.path.parent, tracking_uri)
