@@ -252,4 +252,31 @@ def conclude_suite(folder: SuiteFolder, console: Console, tracking_uri: str | No
             )
         except UserError as error:
             console.print(Text(f"{task.name}: {error}", style="yellow"), soft_wrap=True)
+    _conclude_together(folder, console, tracking_uri, track=answers)
     say_where(console, folder.path.parent, tracking_uri)
+
+
+def _conclude_together(
+    folder: SuiteFolder, console: Console, tracking_uri: str | None, *, track: bool
+) -> None:
+    """What all tasks say together: the leaderboard, its report, and MLflow.
+
+    Args:
+        track: whether MLflow answered so far; otherwise it is not asked again.
+    """
+    from harness.analysis.suite.suite_analysis import analyse_suite
+    from harness.report.suite.write import write_suite_report
+    from harness.report.terminal.suite import render_suite
+    from harness.tracking.suite_runs import SuiteTracker
+    from harness.tracking.tracker import TrackingUnavailable
+
+    results = analyse_suite(folder)
+    page = write_suite_report(results)
+    if results.analysis is not None:
+        console.print(render_suite(results.analysis))
+    try:
+        if track:
+            SuiteTracker(folder, tracking_uri).sync(results)
+    except TrackingUnavailable as error:
+        left_out(console, str(error))
+    console.print(f"Report:    {page}", soft_wrap=True)
