@@ -23,7 +23,7 @@ def render_leaderboard(analysis: SuiteAnalysis) -> RenderableType:
 def _places(analysis: SuiteAnalysis) -> Table:
     table = Table(title="Leaderboard", title_justify="left", box=box.SIMPLE, pad_edge=False)
     for heading in ("#", "contestant", "score", "reached", "speed-up", "IQM", "P(better)", "rank"):
-        table.add_column(heading, overflow="fold", no_wrap=heading != "contestant")
+        table.add_column(heading, overflow="fold", min_width=len(heading))
     for standing in analysis.leaderboard:
         table.add_row(*_row(standing))
     return table
@@ -34,7 +34,7 @@ def _row(standing: Standing) -> Iterator[str]:
     yield standing.variant
     yield _written(standing.score)
     yield f"{standing.reached}/{standing.tasks}"
-    yield _written(standing.speedup)
+    yield _value(standing.speedup)
     yield _value(standing.iqm_difference, sign="+")
     yield _value(standing.improvement)
     yield _value(standing.mean_rank)
