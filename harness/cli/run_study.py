@@ -27,6 +27,7 @@ from harness.tracking.address import without_password
 from harness.tracking.live import LiveWriter
 
 if TYPE_CHECKING:
+    from harness.analysis.study_results import StudyResults
     from tune.job import Job, Launch
     from tune.search.rounds import Round
 
@@ -247,18 +248,11 @@ def conclude(
     tracking_uri: str | None,
     *,
     horizons: Sequence[StudyFolder] = (),
-    brief: bool = False,
-    track: bool = True,
-) -> bool:
+) -> None:
     """From the files to the analysis, the report and MLflow.
 
     Args:
         horizons: studies of the same baseline at other lengths, see `harness.report.write`.
-        brief: print only where the report is.
-        track: whether MLflow is brought up to date.
-
-    Returns:
-        whether MLflow was.
 
     Raises:
         UserError: the study's analysis cannot be applied to what was trained; the report is there.
@@ -266,26 +260,27 @@ def conclude(
     from harness.analysis.study_analysis import analyse_study
     from harness.report.terminal.study import render_study
     from harness.report.write import write_report
-    from harness.tracking.tracker import Tracker, TrackingUnavailable
 
     results = analyse_study(folder)
     page = write_report(results, horizons=horizons)
     if results.error is not None:
         raise UserError(results.error)
-    if not brief:
-        console.print(render_study(results))
-    try:
-        if track:
-            Tracker(folder, tracking_uri).sync(results)
-    except TrackingUnavailable as error:
-        left_out(console, str(error))
-        track = False
-    if brief:
-        console.print(f"{folder.path.name}: {page}", soft_wrap=True)
-        return track
+    console.print(render_study(results))
+    track(results, console, tracking_uri)
     console.print(f"Report:    {page}", soft_wrap=True)
     say_where(console, folder.runs_dir, tracking_uri)
-    return track
+
+
+def track(results: StudyResults, console: Console, tracking_uri: str | None) -> bool:
+    """Brings MLflow up to date; False where it could not be written, which is said."""
+    from harness.tracking.tracker import Tracker, TrackingUnavailable
+
+    try:
+        Tracker(results.folder, tracking_uri).sync(results)
+    except TrackingUnavailable as error:
+        left_out(console, str(error))
+        return False
+    return True
 
 
 def left_out(console: Console, problem: str) -> None:

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.text import Text
 
 from harness.cli.progress import Progress
-from harness.cli.run_study import TIME_IS_UP, conclude, left_out, look_at_nodes, say_where
+from harness.cli.run_study import TIME_IS_UP, left_out, look_at_nodes, say_where, track
 from harness.cli.suite_plans import Once, PreparedSuite
 from harness.cli.suite_progress import SuiteProgress, expected
 from harness.errors import StudyStopped, UserError
@@ -26,6 +26,7 @@ from harness.study.suite_file import Task
 from harness.tracking.live import LiveWriter
 
 if TYPE_CHECKING:
+    from harness.analysis.suite.suite_analysis import SuiteResults
     from tune.courses import Course
     from tune.job import Launch
 
@@ -242,41 +243,36 @@ def task_names(folder: SuiteFolder) -> tuple[str, ...]:
 
 
 def conclude_suite(folder: SuiteFolder, console: Console, tracking_uri: str | None) -> None:
-    """From the files to the analysis, report and MLflow of every task, and then of the suite."""
-    plan = load_suite_plan(folder)
-    answers = True
-    for task in plan.tasks:
-        try:
-            answers = conclude(
-                folder.task(task.name), console, tracking_uri, brief=True, track=answers
-            )
-        except UserError as error:
-            console.print(Text(f"{task.name}: {error}", style="yellow"), soft_wrap=True)
-    _conclude_together(folder, console, tracking_uri, track=answers)
-    say_where(console, folder.path.parent, tracking_uri)
-
-
-def _conclude_together(
-    folder: SuiteFolder, console: Console, tracking_uri: str | None, *, track: bool
-) -> None:
-    """What all tasks say together: the leaderboard, its report, and MLflow.
-
-    Args:
-        track: whether MLflow answered so far; otherwise it is not asked again.
-    """
+    """From the files to the analysis, report and MLflow of the suite, and of every task."""
     from harness.analysis.suite.suite_analysis import analyse_suite
     from harness.report.suite.write import write_suite_report
     from harness.report.terminal.suite import render_suite
+    from harness.report.write import write_report
+
+    results = analyse_suite(folder)
+    answers = True
+    for name, study in results.studies.items():
+        write_report(study)
+        if study.error is not None:
+            console.print(Text(f"{name}: {study.error}", style="yellow"), soft_wrap=True)
+        else:
+            answers = answers and track(study, console, tracking_uri)
+    page = write_suite_report(results)
+    if answers:
+        track_suite(results, console, tracking_uri)
+    assert results.analysis is not None, "it has just been made"
+    console.print(render_suite(results.analysis))
+    console.print(f"Report:    {page}", soft_wrap=True)
+    console.print(f"Of a task: {folder.path}/tasks/TASK/report/index.html", soft_wrap=True)
+    say_where(console, folder.path.parent, tracking_uri)
+
+
+def track_suite(results: SuiteResults, console: Console, tracking_uri: str | None) -> None:
+    """What all tasks say together, after the tasks themselves are in MLflow."""
     from harness.tracking.suite_runs import SuiteTracker
     from harness.tracking.tracker import TrackingUnavailable
 
-    results = analyse_suite(folder)
-    page = write_suite_report(results)
-    if results.analysis is not None:
-        console.print(render_suite(results.analysis))
     try:
-        if track:
-            SuiteTracker(folder, tracking_uri).sync(results)
+        SuiteTracker(results.folder, tracking_uri).sync(results)
     except TrackingUnavailable as error:
         left_out(console, str(error))
-    console.print(f"Report:    {page}", soft_wrap=True)

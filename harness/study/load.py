@@ -23,9 +23,8 @@ def load_study(path: Path, overrides: Sequence[str] = ()) -> Study:
     values = read_values(path, overrides)
     if "tasks" in values:
         raise UserError(
-            f"{path} is a suite (it has [[tasks]]), and a study file is wanted here: `optbench run`"
-            " and `optbench plan` take both; a task of a suite that was planned is the study "
-            "SUITE/TASK"
+            f"{path} is a suite (it has [[tasks]]), and a study file is wanted here: `optbench "
+            "plan` writes one for each of its tasks, RUNS/SUITE/tasks/TASK/study.toml"
         )
     try:
         return Study.model_validate(values)

@@ -13,12 +13,20 @@ from pydantic_core import PydanticUndefined
 from harness.errors import UserError
 from harness.study.study_file import Study
 from harness.study.validation_messages import models_in, tag_of
+from models.config import SIZES
 
 Row = tuple[str, str, str, str]
 
 
 def json_schema() -> dict[str, Any]:
-    return Study.model_json_schema()
+    """With what a validator takes in place of the fields: a size's name, the default space."""
+    schema = Study.model_json_schema()
+    size = {"enum": list(SIZES), "description": "names a size; other keys override it"}
+    schema["$defs"]["ModelConfig"]["properties"]["size"] = size
+    space = schema["$defs"]["VariantConfig"]["properties"]["space"]
+    dimensions = {key: space.pop(key) for key in ("additionalProperties", "type")}
+    space["anyOf"] = [dimensions, {"const": "default"}]
+    return schema
 
 
 def rows(section: str | None = None) -> list[Row]:
