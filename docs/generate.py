@@ -19,6 +19,7 @@ os.environ.update(
     _TYPER_FORCE_DISABLE_TERMINAL="1",
 )
 
+import typer
 from typer.testing import CliRunner
 
 import harness.cli.main  # noqa: F401  (registers the commands)
@@ -46,13 +47,25 @@ def suite_file_page() -> str:
 
 
 def commands_page() -> str:
-    names = [
-        str(command.name or command.callback.__name__)
-        for command in app.registered_commands
+    paths = [
+        [],
+        *_commands_of(app),
+        *(
+            [str(group.name or group.typer_instance.info.name), *path]
+            for group in app.registered_groups
+            if group.typer_instance is not None
+            for path in [[], *_commands_of(group.typer_instance)]
+        ),
+    ]
+    return "\n".join(["# The commands\n\nWhat `--help` prints.\n", *map(_section, paths)])
+
+
+def _commands_of(group: typer.Typer) -> list[list[str]]:
+    return [
+        [str(command.name or command.callback.__name__)]
+        for command in group.registered_commands
         if command.callback is not None
     ]
-    sections = ["# The commands\n\nWhat `--help` prints.\n", _section([])]
-    return "\n".join([*sections, *(_section([name]) for name in names)])
 
 
 def _section(arguments: list[str]) -> str:

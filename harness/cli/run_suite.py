@@ -26,6 +26,7 @@ from harness.study.suite_file import Task
 from harness.tracking.live import LiveWriter
 
 if TYPE_CHECKING:
+    from harness.analysis.suite.suite_analysis import SuiteResults
     from tune.courses import Course
     from tune.job import Launch
 
@@ -257,8 +258,21 @@ def conclude_suite(folder: SuiteFolder, console: Console, tracking_uri: str | No
         else:
             answers = answers and track(study, console, tracking_uri)
     page = write_suite_report(results)
+    if answers:
+        track_suite(results, console, tracking_uri)
     assert results.analysis is not None, "it has just been made"
     console.print(render_suite(results.analysis))
     console.print(f"Report:    {page}", soft_wrap=True)
     console.print(f"Of a task: {folder.path}/tasks/TASK/report/index.html", soft_wrap=True)
     say_where(console, folder.path.parent, tracking_uri)
+
+
+def track_suite(results: SuiteResults, console: Console, tracking_uri: str | None) -> None:
+    """What all tasks say together, after the tasks themselves are in MLflow."""
+    from harness.tracking.suite_runs import SuiteTracker
+    from harness.tracking.tracker import TrackingUnavailable
+
+    try:
+        SuiteTracker(results.folder, tracking_uri).sync(results)
+    except TrackingUnavailable as error:
+        left_out(console, str(error))

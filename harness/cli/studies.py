@@ -31,6 +31,8 @@ from harness.report.terminal.console import PlainConsole
 
 if TYPE_CHECKING:
     from harness.runs.folder import StudyFolder
+    from harness.runs.suite_folder import SuiteFolder
+    from harness.tracking.study_runs import Sent
 
 
 @app.command()
@@ -350,12 +352,29 @@ def sync(
                 print(f"error: MLflow is not up to date: {error}", file=sys.stderr)
                 raise typer.Exit(1) from None
         runs, points = runs + sent.runs, points + sent.points
+    if not isinstance(folder, StudyFolder):
+        sent = _sync_suite(folder, tracking_uri, max(1.0, deadline - time.monotonic()))
+        runs, points = runs + sent.runs, points + sent.points
     where = without_password(tracker.tracking_uri)
     if as_json:
         values = {"tracking_uri": where, "new_runs": runs, "new_points": points}
         print(json.dumps(values, indent=1))
     else:
         print(f"{where}: {runs} new runs, {points:,} new points")
+
+
+def _sync_suite(folder: SuiteFolder, tracking_uri: str | None, at_most_s: float) -> Sent:
+    """What all tasks say together, after the tasks themselves."""
+    from harness.analysis.suite.suite_analysis import load_suite_results
+    from harness.tracking.suite_runs import SuiteTracker
+    from harness.tracking.tracker import TrackingUnavailable
+
+    try:
+        results = load_suite_results(folder)
+        return SuiteTracker(folder, tracking_uri).sync(results, at_most_s=at_most_s)
+    except TrackingUnavailable as error:
+        print(f"error: MLflow is not up to date: {error}", file=sys.stderr)
+        raise typer.Exit(1) from None
 
 
 def _no_study(folder: StudyFolder) -> Any:

@@ -102,3 +102,32 @@ def score(
         print(json.dumps(analysis.to_json(), indent=1, allow_nan=False))
     else:
         PlainConsole().print(render_leaderboard(analysis))
+
+
+@suite.command()
+def calibrate(
+    suites: Annotated[int, typer.Option(help="simulated suites", min=20)] = 500,
+    tasks: Annotated[int, typer.Option(help="of each suite", min=2)] = 5,
+    seeds: Annotated[int, typer.Option(help="of each task", min=3)] = 5,
+    seed: Annotated[int, typer.Option(help="of the random generator")] = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Check the statistics of suites on made-up ones whose truth is known.
+
+    Share of suites with any false verdict, and how often each interval holds the truth. Half a
+    minute; the margin of a share p is sqrt(p (1 - p) / suites).
+    """
+    import numpy as np
+
+    from harness.analysis.calibration.suites import calibrate_suites
+
+    found = calibrate_suites(np.random.default_rng(seed), suites=suites, tasks=tasks, seeds=seeds)
+    if as_json:
+        print(json.dumps(found.to_json(), indent=1, allow_nan=False))
+        return
+    print(
+        f"any false verdict: {found.false_suites:.3f} of suites, at most {found.alpha:g} promised"
+    )
+    print(f"coverage of intervals that promise {1 - found.alpha:g} (of plain percentiles):")
+    for name, share in found.coverage.items():
+        print(f"  {name}: {share:.3f} ({found.percentile_coverage[name]:.3f})")

@@ -257,6 +257,8 @@ def methods(material: Material) -> Iterator[Element]:
     if all(trial.outcome is None for trial in study.trials):
         return
     paragraphs = methods_paragraphs(study)
+    if any(not item.why_not for item in material.importances):
+        paragraphs = (*paragraphs, IMPORTANCE)
     yield from (Paragraph(text=with_citations(text)) for text in paragraphs)
     keys = cited(" ".join(paragraphs))
     yield Details(
@@ -269,6 +271,12 @@ def methods(material: Material) -> Iterator[Element]:
             "results.csv every run as one line.",
             tone="note",
         )
+
+
+IMPORTANCE = (
+    "The importance of the settings that were searched is that of PED-ANOVA [@watanabe2023ped], "
+    "held against the same configurations with their scores shuffled."
+)
 
 
 def setup(material: Material) -> Iterator[Element]:

@@ -25,8 +25,9 @@ class SuiteSettings(Record):
     )
     target: Literal["baseline", "given"] = Field(
         default="baseline",
-        description="the loss that profiles measure the way to, on each task; baseline: the mean "
-        "final loss of the baseline's completed runs; given: the task's analysis.target",
+        description="the loss that profiles measure the way to, on each task; baseline: the final "
+        "loss of the baseline's run of the same seed, and the highest of its final losses where "
+        "runs are no pairs or it lost one; given: the task's analysis.target",
     )
     measure: Literal["steps", "tokens", "time"] = Field(
         default="steps",

@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -92,11 +92,22 @@ class Tracker:
                 call says so at once, without asking again.
             UserError: the folder holds no study, or a file of it is damaged.
         """
+        self.check_quiet()
+        study = load_results(self.folder) if results is None else results
+        return self.guarded(lambda stop: self._sync(study, stop), at_most_s=at_most_s)
+
+    def check_quiet(self) -> None:
+        """
+        Raises:
+            TrackingUnavailable: MLflow failed less than a minute ago.
+        """
         if time.monotonic() < self._quiet_until:
             raise TrackingUnavailable(self._last_failure)
-        study = load_results(self.folder) if results is None else results
+
+    def guarded(self, work: Callable[[threading.Event], Sent], *, at_most_s: float) -> Sent:
+        """Does the work; whatever MLflow raises is a TrackingUnavailable, and it is left alone."""
         try:
-            return _within(at_most_s, lambda stop: self._sync(study, stop))
+            return _within(at_most_s, work)
         except UserError:
             raise
         except failures() as error:
@@ -127,16 +138,36 @@ class Tracker:
             describe: bring the description and the views of the experiment up to date; otherwise
                 they are written only where there are none.
         """
+
+        def tags(client: MlflowClient, experiment_id: str) -> dict[str, str]:
+            return {NOTE: note(study, links=addresses(experiment_id)), **view_tags()}
+
+        return self.open_runs(study.name, tags, describe=describe)
+
+    def open_runs(
+        self,
+        name: str,
+        tags: Callable[[MlflowClient, str], Mapping[str, str]],
+        *,
+        describe: bool,
+    ) -> StudyRuns:
+        """The runs of this folder in the experiment `name`, which is made if there is none.
+
+        Args:
+            tags: the description and the views of the experiment, given its id.
+            describe: as in `connect`.
+        """
         from harness.tracking.mlflow_store import open_client
         from harness.tracking.study_runs import StudyRuns
 
         if self._client is None:
             with self._creating_alone():
                 self._client = open_client(self.tracking_uri)
-        experiment = self._experiment(self._client, study.name)
+        experiment = self._experiment(self._client, name)
+        experiment_id = str(experiment.experiment_id)
         if describe or NOTE not in experiment.tags:
-            _describe(self._client, experiment, study)
-        return StudyRuns(self._client, str(experiment.experiment_id), self._study_id())
+            _describe(self._client, experiment, tags(self._client, experiment_id))
+        return StudyRuns(self._client, experiment_id, self._study_id())
 
     @contextmanager
     def _creating_alone(self) -> Iterator[None]:
@@ -171,16 +202,10 @@ class Tracker:
         return read_record(path, _IDENTITY, "delete it: MLflow then gets new runs").study_id
 
 
-def _describe(client: MlflowClient, experiment: Experiment, study: StudyResults) -> None:
-    experiment_id = str(experiment.experiment_id)
-    tags = {
-        "mlflow.experimentKind": EXPERIMENT_KIND,
-        NOTE: note(study, links=addresses(experiment_id)),
-        **view_tags(),
-    }
-    for key, value in tags.items():
+def _describe(client: MlflowClient, experiment: Experiment, tags: Mapping[str, str]) -> None:
+    for key, value in {"mlflow.experimentKind": EXPERIMENT_KIND, **tags}.items():
         if experiment.tags.get(key) != value:
-            client.set_experiment_tag(experiment_id, key, value)
+            client.set_experiment_tag(str(experiment.experiment_id), key, value)
 
 
 @contextmanager

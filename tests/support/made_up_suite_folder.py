@@ -54,9 +54,9 @@ def write_suite(
         made = MadeUpStudy(
             variants=CONTESTANTS,
             name=f"{name}.{task}",
-            every=20,
+            every=30,
             analysis={"alpha": settings.alpha / len(TASKS)},
-            **own,
+            **{"seeds": (0, 1, 2, 3), **own},
         ).write(folder.path / "tasks")
         made.path.rename(folder.task(task).path)
         planned.append(

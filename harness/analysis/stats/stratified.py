@@ -10,10 +10,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import stats
 
 from harness.analysis.stats.arrays import FloatArray, as_float, check_level
 from harness.analysis.stats.intervals import Interval
+
+IntArray = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,21 +36,27 @@ class Stratum:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Drawn:
-    """The same with a first axis of resamples: vectors become (resamples, seeds)."""
+    """The same with a first axis of resamples: vectors become (resamples, seeds).
+
+    `seeds` are the seeds that were drawn for all contestants alike; None without pairs.
+    """
 
     losses: Mapping[str, FloatArray]
     costs: Mapping[str, FloatArray] | None
     paired: bool
+    seeds: IntArray | None
 
 
 def observed(stratum: Stratum) -> Drawn:
     """The runs as they are, as the one resample."""
+    size = len(next(iter(stratum.losses.values())))
     return Drawn(
         losses={name: values[None] for name, values in stratum.losses.items()},
         costs=None
         if stratum.costs is None
         else {name: values[None] for name, values in stratum.costs.items()},
         paired=stratum.paired,
+        seeds=np.arange(size)[None] if stratum.paired else None,
     )
 
 
@@ -59,6 +68,7 @@ def resample(stratum: Stratum, rng: np.random.Generator, *, resamples: int) -> D
     """
     names = list(stratum.losses)
     sizes = {name: stratum.losses[name].size for name in names}
+    shared: IntArray | None = None
     if stratum.paired:
         if len(set(sizes.values())) > 1:
             raise ValueError(f"paired contestants have different numbers of seeds: {sizes}")
@@ -72,6 +82,7 @@ def resample(stratum: Stratum, rng: np.random.Generator, *, resamples: int) -> D
         if stratum.costs is None
         else {name: stratum.costs[name][picked[name]] for name in names},
         paired=stratum.paired,
+        seeds=shared,
     )
 
 

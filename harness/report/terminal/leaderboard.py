@@ -22,9 +22,8 @@ def render_leaderboard(analysis: SuiteAnalysis) -> RenderableType:
 
 def _places(analysis: SuiteAnalysis) -> Table:
     table = Table(title="Leaderboard", title_justify="left", box=box.SIMPLE, pad_edge=False)
-    for heading in ("#", "contestant", "score", "reached", "speed-up", "IQM diff.", "P(better)"):
-        table.add_column(heading, overflow="fold")
-    table.add_column("mean rank")
+    for heading in ("#", "contestant", "score", "reached", "speed-up", "IQM", "P(better)", "rank"):
+        table.add_column(heading, overflow="fold", min_width=len(heading))
     for standing in analysis.leaderboard:
         table.add_row(*_row(standing))
     return table
@@ -35,18 +34,22 @@ def _row(standing: Standing) -> Iterator[str]:
     yield standing.variant
     yield _written(standing.score)
     yield f"{standing.reached}/{standing.tasks}"
-    yield _written(standing.speedup)
-    yield _written(standing.iqm_difference, sign="+")
-    yield _written(standing.improvement)
-    yield "-" if standing.mean_rank is None else f"{standing.mean_rank.value:.3g}"
+    yield _value(standing.speedup)
+    yield _value(standing.iqm_difference, sign="+")
+    yield _value(standing.improvement)
+    yield _value(standing.mean_rank)
 
 
 def _written(estimate: Estimate | None, *, sign: str = "") -> str:
     if estimate is None:
         return "-"
-    ends = ("..." if end is None else f"{end:{sign}.3g}" for end in (estimate.low, estimate.high))
-    bracket = "" if estimate.low is None and estimate.high is None else f" [{', '.join(ends)}]"
+    ends = ("…" if end is None else f"{end:{sign}.3g}" for end in (estimate.low, estimate.high))
+    bracket = "" if estimate.low is None and estimate.high is None else f" [{' '.join(ends)}]"
     return f"{estimate.value:{sign}.3g}{bracket}"
+
+
+def _value(estimate: Estimate | None, *, sign: str = "") -> str:
+    return "-" if estimate is None else f"{estimate.value:{sign}.3g}"
 
 
 def _verdicts(analysis: SuiteAnalysis) -> Table:

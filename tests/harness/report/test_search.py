@@ -172,6 +172,7 @@ def test_the_importance_of_settings_stands_in_the_report_the_terminal_and_a_file
     page = text_of(folder)
     assert "Importance of the settings" in page
     assert "aux_lr" in page.rsplit("Importance of the settings", 1)[1]
+    assert "(Watanabe et al., 2023)" in page
     write_report(results)
     written = json.loads((folder.report_folder / "importance.json").read_text())
     assert written["muon"]["settings"]["lr"]["importance"] > 0.5
