@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 export MLFLOW_DISABLE_TELEMETRY := true
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: help install quickstart test faults cluster-test container-test lint format docs bench scale gpu clean
+.PHONY: help install quickstart suite test faults cluster-test container-test lint format docs bench scale gpu clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -24,6 +24,9 @@ $(STAMP): pyproject.toml constraints.txt
 
 quickstart: $(STAMP)  ## set up, then run the first study: Muon against AdamW on real text
 	$(BIN)/optbench run studies/quickstart.toml
+
+suite: $(STAMP)  ## set up, then run a suite: three optimizers on three small tasks, to the leaderboard
+	$(BIN)/optbench run studies/suite-quickstart.toml
 
 test: $(STAMP)  ## set up, then run the whole test suite, in two processes
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder

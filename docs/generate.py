@@ -19,11 +19,12 @@ os.environ.update(
     _TYPER_FORCE_DISABLE_TERMINAL="1",
 )
 
+import typer
 from typer.testing import CliRunner
 
 import harness.cli.main  # noqa: F401  (registers the commands)
 from harness.cli.app import app
-from harness.study import schema
+from harness.study import schema, suite_schema
 
 REFERENCE = Path(__file__).parent / "reference"
 
@@ -35,14 +36,36 @@ def study_file_page() -> str:
     )
 
 
+def suite_file_page() -> str:
+    return (
+        "# The suite file\n\nA suite file has `[[tasks]]`, and beside them the sections of a "
+        "[study file](study-file.md), common to all tasks; each task is an ordinary study: the "
+        "common part with its own tables laid over it, key by key. `optbench schema --suite` "
+        "prints this table, `optbench schema --suite --json` the JSON Schema. How to use it: "
+        "[run a suite](../how-to/run-a-suite.md).\n\n" + suite_schema.markdown()
+    )
+
+
 def commands_page() -> str:
-    names = [
-        str(command.name or command.callback.__name__)
-        for command in app.registered_commands
+    paths = [
+        [],
+        *_commands_of(app),
+        *(
+            [str(group.name or group.typer_instance.info.name), *path]
+            for group in app.registered_groups
+            if group.typer_instance is not None
+            for path in [[], *_commands_of(group.typer_instance)]
+        ),
+    ]
+    return "\n".join(["# The commands\n\nWhat `--help` prints.\n", *map(_section, paths)])
+
+
+def _commands_of(group: typer.Typer) -> list[list[str]]:
+    return [
+        [str(command.name or command.callback.__name__)]
+        for command in group.registered_commands
         if command.callback is not None
     ]
-    sections = ["# The commands\n\nWhat `--help` prints.\n", _section([])]
-    return "\n".join([*sections, *(_section([name]) for name in names)])
 
 
 def _section(arguments: list[str]) -> str:
@@ -51,7 +74,11 @@ def _section(arguments: list[str]) -> str:
     return f"## optbench {' '.join(arguments)}".rstrip() + f"\n\n```text\n{text}\n```\n"
 
 
-PAGES = {"study-file.md": study_file_page, "commands.md": commands_page}
+PAGES = {
+    "study-file.md": study_file_page,
+    "suite-file.md": suite_file_page,
+    "commands.md": commands_page,
+}
 
 
 def main() -> None:

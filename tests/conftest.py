@@ -65,6 +65,16 @@ baseline = "adamw"
 """
 
 
+TASKS = """
+[[tasks]]
+name = "plain"
+
+[[tasks]]
+name = "long"
+question = "And twice as long?"
+training = { steps = 12 }
+"""
+
 SEARCHED = """
 [tuning]
 trials = 8
@@ -83,6 +93,7 @@ space.aux_lr = { kind = "loguniform", low = 0.0005, high = 0.05 }
 
 SLOW = (
     "tests/harness/cli/test_run.py",
+    "tests/harness/cli/test_run_suite.py",
     "tests/faults/test_machines",
     "tests/distributed/",
     "tests/tune/",
@@ -111,6 +122,26 @@ def study_text() -> str:
 def study_file(tmp_path: Path) -> Path:
     path = tmp_path / "tiny.toml"
     path.write_text(STUDY)
+    return path
+
+
+@pytest.fixture(scope="session")
+def suite_text() -> str:
+    """Two tasks: the tiny study, and twice as long."""
+    return (
+        STUDY.replace(
+            '"tiny"\nquestion = "Does the road work from one end to the other?"',
+            '"tiny-suite"\nquestion = "Does it hold?"',
+            1,
+        )
+        + TASKS
+    )
+
+
+@pytest.fixture
+def suite_file(suite_text: str, tmp_path: Path) -> Path:
+    path = tmp_path / "tiny-suite.toml"
+    path.write_text(suite_text)
     return path
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from harness.study.load import load_study
+from harness.study.suite_file import load_study_or_suite
 
 STUDIES = Path(__file__).parents[1] / "studies"
 READMES = sorted(STUDIES.glob("*/README.md"))
@@ -17,7 +18,7 @@ READMES = sorted(STUDIES.glob("*/README.md"))
 
 @pytest.mark.parametrize("path", sorted(STUDIES.glob("*.toml")), ids=lambda path: path.stem)
 def test_a_study_file_is_valid_and_named_like_its_file(path: Path) -> None:
-    study = load_study(path)
+    study = load_study_or_suite(path)
     assert study.name == path.stem
     assert study.question.endswith("?")
 

@@ -1,4 +1,4 @@
-"""The driver: gives training runs to Ray Tune, those of a confirmation or those of a search."""
+"""The driver: gives to Ray Tune what one study trains, or several tasks through one queue."""
 
 from __future__ import annotations
 
@@ -6,28 +6,31 @@ import logging
 import math
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
 from ray import tune as ray_tune
 from ray.tune.execution import class_cache
-from ray.tune.search import Searcher
 
 from harness.data import TokenDataset
 from harness.runs.attempts import AttemptBegan
 from harness.study.code_version import code_sha256
+from harness.study.placement import ResourcesConfig
 from harness.study.study_file import Study
 from tune.cluster.neighbours import present
 from tune.cluster.room import Room, look
+from tune.confirmation import confirmation_batches
+from tune.courses import Course, Courses, Stage
 from tune.gangs.trainable import TrialTrainable
 from tune.job import Job, Launch
-from tune.queue import InOrder, JobQueue, Limited
+from tune.queue import JobQueue, Limited, StoppedEarly
 from tune.recording.breaker import Breaker
 from tune.recording.observers import Observer
 from tune.recording.recorder import Recorder
+from tune.recording.trial_files import HoldsTrials
 from tune.search.halving import HalvingWithinVariants, earlier_runs
-from tune.search.rounds import Round
+from tune.search.rounds import Round, next_round
 from tune.search.searcher import LoggedSearch
 
 
@@ -57,18 +60,18 @@ def run_trials(
         StudyStopped: every trial fails alike, or a disk is full.
         KeyboardInterrupt: finished trials are kept, the workers are gone.
     """
-    by_key = {job.key: job for job in jobs}
-    recorder = Recorder(
-        launch.folder,
-        job_of=by_key.__getitem__,
+    variants = (name for job in jobs for name in job.variants)
+    course = course_of([listed_stage(jobs, launch)], launch=launch, variants=variants)
+    run_courses(
+        [course],
+        folder=launch.folder,
+        resources=launch.resources,
         observers=observers,
-        breaker=Breaker(
-            variants=(name for job in jobs for name in job.variants), proven=_has_trained(launch)
-        ),
         deadline=deadline,
+        say=say,
+        reuse_gangs=reuse_gangs,
     )
-    _fit(launch, recorder, JobQueue(jobs, launch), say=say, reuse_gangs=reuse_gangs)
-    return recorder.given_up
+    return course.given_up
 
 
 def run_round(
@@ -85,6 +88,27 @@ def run_round(
 
     Returns, raises: as `run_trials`, but by the trials' names.
     """
+    stage = search_stage(study, current, launch=launch, dataset=dataset)
+    variants = (variant.name for variant in study.variants)
+    course = course_of([stage], launch=launch, variants=variants)
+    run_courses(
+        [course],
+        folder=launch.folder,
+        resources=launch.resources,
+        observers=observers,
+        deadline=deadline,
+        say=say,
+    )
+    return {course.open[key]: cause for key, cause in course.given_up.items()}
+
+
+def listed_stage(jobs: Sequence[Job], launch: Launch) -> Stage:
+    """Trials that are all known."""
+    return Stage(searcher=JobQueue(jobs, launch), jobs={job.key: job for job in jobs})
+
+
+def search_stage(study: Study, current: Round, *, launch: Launch, dataset: TokenDataset) -> Stage:
+    """One round of the study's tuning, or what is left of it."""
     search = LoggedSearch(
         study,
         current,
@@ -94,24 +118,87 @@ def run_round(
         worst_loss=math.log(dataset.vocab_size),
     )
     assert study.tuning is not None, "only a study with [tuning] searches"
-    scheduler = None
+    halving = None
     if study.tuning.asha is not None:
-        scheduler = HalvingWithinVariants(
+        halving = HalvingWithinVariants(
             study.tuning.asha,
             steps=study.tuning.steps or study.training.steps,
             variants=search.variants,
             earlier=earlier_runs(launch.folder, search.log.events(), current),
         )
+    return Stage(searcher=search, jobs=search.jobs, halving=halving)
+
+
+def study_stages(
+    study: Study,
+    *,
+    launch: Launch,
+    dataset: TokenDataset,
+    retry_failed: bool = False,
+    code: str | None = None,
+) -> Iterator[Stage]:
+    """All that a study trains and that is missing: its search, then what measures, look by look.
+
+    Args:
+        retry_failed, code: see `confirmation_batches`.
+
+    Raises:
+        UserError: its analysis cannot be applied at a look.
+    """
+    if study.tuning is not None:
+        while (current := next_round(study, launch.folder)) is not None:
+            yield search_stage(study, current, launch=launch, dataset=dataset)
+    batches = confirmation_batches(study, launch.folder, retry_failed=retry_failed, code=code)
+    for batch in batches:
+        if batch.missing:
+            yield listed_stage(batch.missing, launch)
+
+
+def course_of(stages: Iterable[Stage], *, launch: Launch, variants: Iterable[str]) -> Course:
+    """What is trained of one study, in a run of one or several."""
+    breaker = Breaker(variants=variants, proven=_has_trained(launch))
+    return Course(task=launch.task, stages=iter(stages), breaker=breaker)
+
+
+def run_courses(
+    courses: Sequence[Course],
+    *,
+    folder: HoldsTrials,
+    resources: ResourcesConfig,
+    observers: Sequence[Observer],
+    deadline: float | None = None,
+    say: Callable[[str], None] = _nothing,
+    reuse_gangs: bool = True,
+) -> None:
+    """Trains what all courses name, in one queue: the cluster stays full while any has a trial.
+
+    What came of each stands in the course itself: what is still open, what was given up, and why it
+    was set aside.
+
+    Args:
+        folder: of the study, or of the suite whose tasks these are.
+        resources: of every trial.
+        observers, deadline, say: as `run_trials`.
+
+    Raises:
+        StudyStopped: every trial of every course fails alike, or a disk is full.
+        KeyboardInterrupt: finished trials are kept, the workers are gone.
+    """
+    queue = Courses(courses, say=say)
     recorder = Recorder(
-        launch.folder,
-        job_of=search.jobs.__getitem__,
-        observers=[search, *observers],
-        breaker=Breaker(variants=search.variants, proven=_has_trained(launch)),
+        folder,
+        job_of=queue.jobs.__getitem__,
+        observers=[queue, *observers],
+        breakers={course.task: course.breaker for course in courses},
         deadline=deadline,
     )
-    search.write, search.has_told_ends = recorder.write, recorder.has_told_ends
-    _fit(launch, recorder, search, say=say, scheduler=scheduler)
-    return {search.jobs[key].name: cause for key, cause in recorder.given_up.items()}
+    queue.write, queue.has_told_ends = recorder.write, recorder.has_told_ends
+    queue.fault_of = recorder.fault_of
+    try:
+        _fit(folder.path.name, resources, recorder, queue, say=say, reuse_gangs=reuse_gangs)
+    finally:
+        for course in courses:
+            course.error = course.error or recorder.fault_of(course.task)
 
 
 def _has_trained(launch: Launch) -> bool:
@@ -147,13 +234,13 @@ class _End(ray_tune.Stopper):  # type: ignore[misc]
 
 
 def _fit(
-    launch: Launch,
+    name: str,
+    resources: ResourcesConfig,
     recorder: Recorder,
-    searcher: Searcher,
+    queue: Courses,
     *,
     say: Callable[[str], None],
-    scheduler: InOrder | None = None,
-    reuse_gangs: bool = True,
+    reuse_gangs: bool,
 ) -> None:
     """Runs Ray Tune with gangs of this size, as many at once as the cluster has room for.
 
@@ -163,7 +250,6 @@ def _fit(
     # Tune gives its trials a variable for PyTorch Lightning. Without it they need no environment of
     # their own, and Ray starts them, and the workers that inherit it, without asking its agent.
     class_cache.DEFAULT_ENV_VARS.clear()
-    resources = launch.resources
     bundle = {"CPU": resources.cpus_per_worker, "GPU": resources.gpus_per_worker}
     gang = ray_tune.PlacementGroupFactory(
         [{}] + [bundle] * resources.workers, strategy=resources.placement.upper()
@@ -171,13 +257,13 @@ def _fit(
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # trials that failed: we say why
     scratch = tempfile.mkdtemp(prefix="optbench-tune-")
     try:
-        with present(launch.folder.path.name) as name:
-            room = Room(resources, see=partial(look, name), say=say)
+        with present(name) as known_as:
+            room = Room(resources, see=partial(look, known_as), say=say)
             ray_tune.Tuner(
                 ray_tune.with_resources(TrialTrainable, gang),
                 tune_config=ray_tune.TuneConfig(
-                    search_alg=Limited(searcher, room.limit),
-                    scheduler=scheduler or InOrder(),
+                    search_alg=Limited(queue, room.limit),
+                    scheduler=StoppedEarly(queue.halving_of),
                     num_samples=-1,
                     reuse_actors=reuse_gangs,
                 ),

@@ -20,7 +20,8 @@ class Job:
     """A spec with what a person calls it and the variants that it stands for.
 
     `comparable` is whether its final loss may stand beside those of the other variants: at another
-    length it may not. `planned_key` is the trial's key in a plan of an older version.
+    length it may not. `planned_key` is the trial's key in a plan of an older version, `task` the
+    name of its task where several are trained together.
     """
 
     spec: TrialSpec
@@ -28,14 +29,30 @@ class Job:
     detail: str
     comparable: bool = True
     planned_key: str | None = None
+    task: str = ""
 
     @property
     def key(self) -> str:
         return self.planned_key or self.spec.key
 
     @property
+    def id(self) -> str:
+        """What it is called among all jobs of a run: two tasks may hold the same trial."""
+        return job_id(self.task, self.key)
+
+    @property
     def name(self) -> str:
-        return f"{' = '.join(self.variants)} {self.detail}"
+        task = f"{self.task}: " if self.task else ""
+        return f"{task}{' = '.join(self.variants)} {self.detail}"
+
+
+def job_id(task: str, key: str) -> str:
+    return f"{task}/{key}" if task else key
+
+
+def task_of(job_id: str) -> str:
+    """Empty where one study is trained alone."""
+    return job_id.rpartition("/")[0]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +63,7 @@ class Launch:
     dataset_path: Path
     resources: ResourcesConfig
     checkpoints: CheckpointSettings
+    task: str = ""
 
     @cached_property
     def driver(self) -> Driver:
@@ -58,9 +76,10 @@ class Launch:
         events, reports = trial.attempts(), trial.reports()
         numbers = [event.attempt for event in events if isinstance(event, AttemptBegan)]
         earlier = endings_by(code_sha256(), events)
-        context = self.checkpoints.for_workers(trial.checkpoints_path)
+        context = self.checkpoints.for_workers(trial.checkpoints_path, study=self.folder.name)
         return {
             "key": job.key,
+            "task": self.task,
             "variant": job.variants[0],
             "spec": job.spec.model_dump(mode="json"),
             "driver": self.driver,

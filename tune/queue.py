@@ -5,16 +5,29 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import ConcurrencyLimiter, Searcher
 
+from harness.training.records import Outcome
 from tune.job import Job, Launch
 
 
 class OwnSearcher(Searcher):  # type: ignore[misc]
     """A searcher that learns of outcomes from the files, and keeps its state there."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        # A recorder's, where there is one: see `Recorder.write` and `Recorder.has_told_ends`.
+        self.write: Callable[[Callable[[], None]], None] = lambda work: work()
+        self.has_told_ends: Callable[..., bool] = lambda *, wait: True
+
+    def trial_ended(self, key: str, outcome: Outcome) -> None:
+        """An outcome is on disk."""
+
+    def trial_given_up(self, key: str, cause: str) -> None:
+        """A trial has none in this run."""
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
@@ -85,3 +98,32 @@ class InOrder(FIFOScheduler):  # type: ignore[misc]
                 if trial in waiting and trial not in controller._trial_to_actor:
                     return trial
         return super().choose_trial_to_run(tune_controller)
+
+
+class Halving(Protocol):
+    """What may stop a trial early: see `tune.search.halving`."""
+
+    def on_trial_add(self, controller: Any, trial: Any) -> None: ...
+    def on_trial_result(self, controller: Any, trial: Any, result: dict[str, Any]) -> str: ...
+
+
+class StoppedEarly(InOrder):
+    """Asks for each trial who may stop it: nobody, where it measures."""
+
+    def __init__(self, halving_of: Callable[[Any], Halving | None]) -> None:
+        super().__init__()
+        self.halving_of = halving_of
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing, see `OwnSearcher.save`."""
+        return {}
+
+    def on_trial_add(self, controller: Any, trial: Any) -> None:
+        if (halving := self.halving_of(trial)) is not None:
+            halving.on_trial_add(controller, trial)
+
+    def on_trial_result(self, controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        halving = self.halving_of(trial)
+        if halving is None:
+            return str(FIFOScheduler.CONTINUE)
+        return halving.on_trial_result(controller, trial, result)

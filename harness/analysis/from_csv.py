@@ -16,6 +16,7 @@ import difflib
 import math
 import unicodedata
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -163,23 +164,37 @@ def read_results(path: Path) -> list[ResultRow]:
     mistakes: list[str] = []
     rows: list[ResultRow] = []
     seen: dict[tuple[str, int], int] = {}
+    with table_of(path) as reader:
+        check_header(path, reader.fieldnames)
+        for record in reader:
+            if not is_confirmation(record, line=reader.line_num, mistakes=mistakes):
+                continue
+            row = result_row(record, line=reader.line_num, mistakes=mistakes)
+            if row is None:
+                continue
+            first = seen.setdefault((row.variant, row.seed), reader.line_num)
+            if first != reader.line_num:
+                mistakes.append(
+                    f"line {reader.line_num}: variant {row.variant!r}, seed {row.seed} is "
+                    f"already in line {first}: keep one row a run"
+                )
+            rows.append(row)
+    refuse(path, mistakes)
+    if not rows:
+        raise UserError(f"{path} has no results to compare: add one row a run")
+    return rows
+
+
+@contextmanager
+def table_of(path: Path) -> "Iterator[csv.DictReader[str]]":
+    """The records of a CSV.
+
+    Raises:
+        UserError: the file cannot be read, also while it is.
+    """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file, restkey="", restval="", skipinitialspace=True)
-            _check_header(path, reader.fieldnames)
-            for record in reader:
-                if not _is_confirmation(record, line=reader.line_num, mistakes=mistakes):
-                    continue
-                row = _row(record, line=reader.line_num, mistakes=mistakes)
-                if row is None:
-                    continue
-                first = seen.setdefault((row.variant, row.seed), reader.line_num)
-                if first != reader.line_num:
-                    mistakes.append(
-                        f"line {reader.line_num}: variant {row.variant!r}, seed {row.seed} is "
-                        f"already in line {first}: keep one row a run"
-                    )
-                rows.append(row)
+            yield csv.DictReader(file, restkey="", restval="", skipinitialspace=True)
     except OSError as error:
         raise UserError(
             f"cannot read {path}: {error.strerror}: give the path of a CSV file of results"
@@ -188,11 +203,15 @@ def read_results(path: Path) -> list[ResultRow]:
         raise UserError(f"{path} is not UTF-8 text: give a CSV file of results") from None
     except csv.Error as error:
         raise UserError(f"{path} is not a valid CSV file: {error}") from None
+
+
+def refuse(path: Path, mistakes: Sequence[str]) -> None:
+    """
+    Raises:
+        UserError: there are mistakes; it lists the first ones.
+    """
     if mistakes:
         raise UserError("\n  ".join(_shown(path, mistakes)))
-    if not rows:
-        raise UserError(f"{path} has no results to compare: add one row a run")
-    return rows
 
 
 def _shown(path: Path, mistakes: Sequence[str]) -> Iterator[str]:
@@ -212,7 +231,11 @@ def _listing(seeds: Sequence[int]) -> str:
     return f"{shown} and {more} more" if more > 0 else shown
 
 
-def _check_header(path: Path, columns: Sequence[str] | None) -> None:
+def check_header(path: Path, columns: Sequence[str] | None) -> None:
+    """
+    Raises:
+        UserError: columns that are missing, misspelt or there twice.
+    """
     if not columns:
         raise UserError(f"{path} is empty: the first line names the columns variant,seed,value")
     if (separator := _separator(columns)) is not None:
@@ -237,8 +260,7 @@ def _check_header(path: Path, columns: Sequence[str] | None) -> None:
         near = difflib.get_close_matches(name.strip().lower(), OPTIONAL_COLUMNS, n=1)
         if near and near[0] not in columns:
             mistakes.append(f"column {name!r} is not known: did you mean {near[0]!r}?")
-    if mistakes:
-        raise UserError("\n  ".join(_shown(path, mistakes)))
+    refuse(path, mistakes)
 
 
 def _separator(columns: Sequence[str]) -> str | None:
@@ -267,7 +289,7 @@ def _quoted(text: str) -> str:
     return repr(f"{text[:MAXIMUM_SHOWN_CHARACTERS]}..." if cut else text)
 
 
-def _row(record: dict[str, str], *, line: int, mistakes: list[str]) -> ResultRow | None:
+def result_row(record: dict[str, str], *, line: int, mistakes: list[str]) -> ResultRow | None:
     """One row, or None after its mistakes were noted."""
     found = len(mistakes)
     cells = {key: cell.strip() for key, cell in record.items() if key and isinstance(cell, str)}
@@ -317,7 +339,8 @@ def _row(record: dict[str, str], *, line: int, mistakes: list[str]) -> ResultRow
     )
 
 
-def _is_confirmation(record: dict[str, str], *, line: int, mistakes: list[str]) -> bool:
+def is_confirmation(record: dict[str, str], *, line: int, mistakes: list[str]) -> bool:
+    """Whether the row measures; an unknown phase is noted among the mistakes."""
     phase = (record.get("phase") or "confirmation").strip()
     if phase not in PHASES:
         mistakes.append(f"line {line}: phase {phase!r} is not known: use {', '.join(PHASES)}")

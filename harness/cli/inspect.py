@@ -27,17 +27,28 @@ from harness.report.terminal.console import PlainConsole
 def data(
     study_file: StudyArgument, overrides: SetOption = None, as_json: JsonOption = False
 ) -> None:
-    """Build the tokens of a study (once) and describe them: counts, vocabulary, leakage."""
+    """Build the tokens of a study (once) and describe them: counts, vocabulary, leakage.
+
+    Of a suite: those of each of its tasks.
+    """
     from harness.data import describe, prepare
     from harness.report.terminal.data import render_data
-    from harness.study.load import load_study
+    from harness.study.suite_file import Suite, load_study_or_suite
 
-    study = load_study(study_file, overrides or ())
+    study = load_study_or_suite(study_file, overrides or ())
     console = PlainConsole(stderr=as_json)
-    dataset = prepare(study.data, progress=lambda line: console.print(f"data: {line}"))
+    tasks = {t.name: t.study for t in study.tasks} if isinstance(study, Suite) else {"": study}
+    found = {
+        name: prepare(one.data, progress=lambda line: console.print(f"data: {line}"))
+        for name, one in tasks.items()
+    }
     if as_json:
-        print(json.dumps(describe(dataset), indent=1))
-    else:
+        values = {name: describe(dataset) for name, dataset in found.items()}
+        print(json.dumps(values.get("", values), indent=1))
+        return
+    for name, dataset in found.items():
+        if name:
+            console.print(Text(f"{name}:", style="bold"))
         console.print(render_data(dataset))
 
 
@@ -46,16 +57,20 @@ def schema(
     section: Annotated[
         str | None, typer.Argument(help="one section, such as training; default: all")
     ] = None,
+    suite: Annotated[
+        bool, typer.Option("--suite", help="of a suite file: what it has beside a study file")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Every key of a study file, with its type, default, unit and meaning."""
     from harness.report.terminal.schema import render_schema
     from harness.study.schema import json_schema
+    from harness.study.suite_schema import suite_json_schema
 
     if as_json:
-        print(json.dumps(json_schema(), indent=1))
+        print(json.dumps(suite_json_schema() if suite else json_schema(), indent=1))
     else:
-        PlainConsole().print(render_schema(section))
+        PlainConsole().print(render_schema(section, suite=suite))
 
 
 @app.command()

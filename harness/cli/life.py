@@ -9,14 +9,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from harness.cli.app import app
-from harness.cli.folders import NamedStudy, named_folder
+from harness.cli.folders import NamedStudy, NamedStudyOrSuite, named, named_folder
 from harness.cli.options import DEFAULT_RUNS_DIR, JsonOption, RunsDirOption
 from harness.errors import UserError
 from harness.report.terminal.console import PlainConsole
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
+
     from harness.runs.folder import StudyFolder
     from harness.runs.snapshot import TrialSnapshot
+    from harness.runs.suite_folder import SuiteFolder
 
 WATCH_S = 2.0
 
@@ -30,7 +33,7 @@ TrialArgument = Annotated[
 
 @app.command()
 def status(
-    study: NamedStudy,
+    study: NamedStudyOrSuite,
     runs_dir: RunsDirOption = DEFAULT_RUNS_DIR,
     watch: Annotated[
         bool,
@@ -43,11 +46,11 @@ def status(
     Says which process runs it, and whether that still lives. A trial that was cut off is
     `interrupted`: the next `optbench run` goes on with it.
 
+    Of a suite it shows a line for each task; SUITE/TASK shows one of them, trial by trial.
+
     optbench status quickstart --watch
     """
-    from harness.report.terminal.status import render_status
-
-    folder = named_folder(study, runs_dir)
+    folder = named(study, runs_dir)
     if watch and as_json:
         raise UserError("--watch is for a terminal and --json for a script: give one of them")
     if watch:
@@ -55,29 +58,45 @@ def status(
     elif as_json:
         print(json.dumps(_status(folder), indent=1))
     else:
-        PlainConsole().print(render_status(_status(folder)))
+        PlainConsole().print(_rendered(_status(folder)))
 
 
-def _status(folder: StudyFolder) -> dict[str, Any]:
+def _status(folder: StudyFolder | SuiteFolder) -> dict[str, Any]:
     from harness.report.terminal.status import status_values
+    from harness.report.terminal.suite_status import suite_status_values
     from harness.runs.snapshot import load_snapshot
+    from harness.runs.suite_folder import SuiteFolder
 
+    if isinstance(folder, SuiteFolder):
+        return suite_status_values(folder)
     return status_values(load_snapshot(folder))
 
 
-def _watch(folder: StudyFolder) -> None:
+def _rendered(status: dict[str, Any]) -> RenderableType:
+    from harness.report.terminal.status import render_status
+    from harness.report.terminal.suite_status import render_suite_status
+
+    return render_suite_status(status) if "tasks" in status else render_status(status)
+
+
+def _is_over(status: dict[str, Any]) -> bool:
+    from harness.report.terminal.status import is_over
+    from harness.report.terminal.suite_status import all_trials
+
+    return is_over(all_trials(status) if "tasks" in status else status)
+
+
+def _watch(folder: StudyFolder | SuiteFolder) -> None:
     """Until the study is over or somebody presses Ctrl-C, which ends nothing but the watching."""
     from rich.live import Live
 
-    from harness.report.terminal.status import is_over, render_status
-
     now = _status(folder)
-    with Live(render_status(now), console=PlainConsole(), auto_refresh=False) as live:
+    with Live(_rendered(now), console=PlainConsole(), auto_refresh=False) as live:
         try:
-            while not is_over(now):
+            while not _is_over(now):
                 time.sleep(WATCH_S)
                 now = _status(folder)
-                live.update(render_status(now), refresh=True)
+                live.update(_rendered(now), refresh=True)
         except KeyboardInterrupt:
             return
 

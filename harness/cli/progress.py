@@ -90,7 +90,7 @@ class Progress:
     def trial_started(self, job: Job) -> None:
         self.doing = "training"
         self.first_start = self.first_start or time.monotonic()
-        self.running[job.key] = Running(job)
+        self.running[job.id] = Running(job)
 
     def trial_reported(self, key: str, report: Report) -> None:
         self.running[key].report = report

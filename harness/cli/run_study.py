@@ -27,6 +27,7 @@ from harness.tracking.address import without_password
 from harness.tracking.live import LiveWriter
 
 if TYPE_CHECKING:
+    from harness.analysis.study_results import StudyResults
     from tune.job import Job, Launch
     from tune.search.rounds import Round
 
@@ -60,7 +61,7 @@ class StudyRun:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         """Lets MLflow take the last reports; what it lacks after a whole run, `conclude` says."""
         if self._mlflow is not None and (problem := self._mlflow.finish()) and kind is not None:
-            _left_out(self.console, problem)
+            left_out(self.console, problem)
 
     def search(self) -> None:
         """Searches, round after round, until every variant's settings are chosen.
@@ -77,7 +78,7 @@ class StudyRun:
 
         while (current := next_round(self.study, self.folder)) is not None:
             if open_trials := self._search(current):
-                raise StudyStopped(_still_open(open_trials, "The search cannot go on without them"))
+                raise StudyStopped(still_open(open_trials, "The search cannot go on without them"))
         found = summarise_search(load_snapshot(self.folder))
         assert found is not None, "a study with [tuning] has a search"
         self.console.print(render_search(found))
@@ -104,7 +105,7 @@ class StudyRun:
             if not batch.missing:
                 self.console.print(f"All {batch.wanted} trials are done: nothing to train.")
             elif open_trials := self._train(batch.missing):
-                return _still_open(open_trials, "The report below is without them")
+                return still_open(open_trials, "The report below is without them")
         return None
 
     @property
@@ -168,7 +169,7 @@ class StudyRun:
     def _progress(self, total: int, done: int, what: str) -> Iterator[Progress]:
         """Says what is coming, connects to Ray, and shows how far it is; also when interrupted."""
         if self._mlflow is None:
-            _say_where(self.console, self.folder, self.tracking_uri)
+            say_where(self.console, self.folder.runs_dir, self.tracking_uri)
         self.console.print(
             f"{self.study.name}: {total - done} trials {what} ({done} done), "
             f"{self.study.resources.workers} worker(s) each"
@@ -203,32 +204,33 @@ class StudyRun:
             check_storage(self.study.checkpoints.storage)
         progress.say("starting Ray")
         check_fits(self.study.resources, connect(self.address))
-        self._mlflow = LiveWriter(self.folder, self.tracking_uri)
+        self._mlflow = LiveWriter(self.folder, tracking_uri=self.tracking_uri)
         if self.address is not None:
             progress.say("asking every node, and bringing it the data")
-        self._look_at_nodes()
+        look_at_nodes(self.study, self.dataset, self.console)
         progress.say("Ray is there, starting the first workers")
         self._environment = write_beside(self.folder.environment_path)
 
-    def _look_at_nodes(self) -> None:
-        """Says before anything trains where the nodes of a cluster differ, or could only fail."""
-        from tune.checks.canary import check_nodes
-        from tune.checks.mixed_hardware import hardware_notices
 
-        checked = check_nodes(
-            self.study.resources,
-            device=device_type(self.study),
-            dataset_path=self.dataset.path,
-            data_sha256=self.dataset.manifest.sha256,
-        )
-        for notice in (*checked.warnings, *hardware_notices(self.study, checked.hardware)):
-            self.console.print(Text(f"{notice}.", style="yellow"), soft_wrap=True)
+def look_at_nodes(study: Study, dataset: TokenDataset, console: Console) -> None:
+    """Says before anything trains where the nodes of a cluster differ, or could only fail."""
+    from tune.checks.canary import check_nodes
+    from tune.checks.mixed_hardware import hardware_notices
+
+    checked = check_nodes(
+        study.resources,
+        device=device_type(study),
+        dataset_path=dataset.path,
+        data_sha256=dataset.manifest.sha256,
+    )
+    for notice in (*checked.warnings, *hardware_notices(study, checked.hardware)):
+        console.print(Text(f"{notice}.", style="yellow"), soft_wrap=True)
 
 
 TIME_IS_UP = "the time budget was spent"
 
 
-def _still_open(trials: Mapping[str, str], consequence: str) -> str:
+def still_open(trials: Mapping[str, str], consequence: str) -> str:
     """Which trials have no outcome, why, and what to do."""
     shown = [f"{name}: {cause}" for name, cause in list(trials.items())[:4]]
     if len(trials) > 4:
@@ -258,36 +260,43 @@ def conclude(
     from harness.analysis.study_analysis import analyse_study
     from harness.report.terminal.study import render_study
     from harness.report.write import write_report
-    from harness.tracking.tracker import Tracker, TrackingUnavailable
 
     results = analyse_study(folder)
     page = write_report(results, horizons=horizons)
     if results.error is not None:
         raise UserError(results.error)
     console.print(render_study(results))
-    try:
-        Tracker(folder, tracking_uri).sync(results)
-    except TrackingUnavailable as error:
-        _left_out(console, str(error))
+    track(results, console, tracking_uri)
     console.print(f"Report:    {page}", soft_wrap=True)
-    _say_where(console, folder, tracking_uri)
+    say_where(console, folder.runs_dir, tracking_uri)
 
 
-def _left_out(console: Console, problem: str) -> None:
+def track(results: StudyResults, console: Console, tracking_uri: str | None) -> bool:
+    """Brings MLflow up to date; False where it could not be written, which is said."""
+    from harness.tracking.tracker import Tracker, TrackingUnavailable
+
+    try:
+        Tracker(results.folder, tracking_uri).sync(results)
+    except TrackingUnavailable as error:
+        left_out(console, str(error))
+        return False
+    return True
+
+
+def left_out(console: Console, problem: str) -> None:
     text = Text("MLflow was left out", style="yellow")
     text.append(f": {problem}. `optbench sync` writes it later.", style="default")
     console.print(text, soft_wrap=True)
 
 
-def _say_where(console: Console, folder: StudyFolder, tracking_uri: str | None) -> None:
+def say_where(console: Console, runs_dir: Path, tracking_uri: str | None) -> None:
     """Where a person looks at the runs."""
-    server = f"optbench ui --runs-dir {_shown(folder)}"
+    server = f"optbench ui --runs-dir {_shown(runs_dir)}"
     if tracking_uri:
         server = f"at {without_password(tracking_uri)}"
     console.print(Text(f"MLflow UI: {server}"), soft_wrap=True)
 
 
-def _shown(folder: StudyFolder) -> str:
-    """The runs folder as one would type it here."""
-    parent = folder.path.parent
-    return str(parent.relative_to(Path.cwd()) if parent.is_relative_to(Path.cwd()) else parent)
+def _shown(path: Path) -> str:
+    """The path as one would type it here."""
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,7 +14,7 @@ import typer
 from rich.text import Text
 
 from harness.cli.app import app
-from harness.cli.folders import NamedStudy, named_folder, study_folder
+from harness.cli.folders import NamedStudyOrSuite, named, named_folder, study_folder
 from harness.cli.options import (
     DEFAULT_RUNS_DIR,
     AmendOption,
@@ -24,14 +25,14 @@ from harness.cli.options import (
     TrackingUriOption,
     seconds,
 )
+from harness.cli.preparing import prepare_data, resolved, tell_growth, write_context
 from harness.errors import StudyStopped, UserError
 from harness.report.terminal.console import PlainConsole
 
 if TYPE_CHECKING:
-    from harness.data import TokenDataset
     from harness.runs.folder import StudyFolder
-    from harness.study.resolution import Resolution
-    from harness.study.study_file import Study
+    from harness.runs.suite_folder import SuiteFolder
+    from harness.tracking.study_runs import Sent
 
 
 @app.command()
@@ -78,12 +79,15 @@ def run(
 ) -> None:
     """Run a study: train what is missing, decide what is significant, write the report.
 
+    A suite (a file with [[tasks]]) trains all its tasks through one queue, and is decided over
+    them: `optbench run studies/suite-quickstart.toml`.
+
     Run it again at any time: finished trials are kept, and only what is missing is trained.
     """
     from harness.cli.run_study import StudyRun, conclude
     from harness.runs.plan_file import freeze
-    from harness.study.load import load_study
     from harness.study.plan import make_plan
+    from harness.study.suite_file import Suite, load_study_or_suite
     from tune.cluster.capacity import check_fits, this_machine
     from tune.cluster.joining import cluster_meant, ignored_address
 
@@ -91,20 +95,35 @@ def run(
     budget_s = None if time_budget is None else seconds(time_budget)
     if storage is not None:
         overrides = [*(overrides or ()), f"checkpoints.storage={json.dumps(storage)}"]
-    study = load_study(study_file, overrides or ())
+    study = load_study_or_suite(study_file, overrides or ())
     if (ignored := ignored_address(address)) is not None:
         console.print(Text(f"{ignored}.", style="yellow"), soft_wrap=True)
     if cluster_meant(address) is None:
         check_fits(study.resources, this_machine())
-    dataset = _prepare_data(study, console)
+    if isinstance(study, Suite):
+        from harness.cli.run_suite import run_suite
+        from harness.cli.suite_plans import prepare_suite
+
+        run_suite(
+            prepare_suite(study_file, study, runs_dir, console),
+            console=console,
+            address=address,
+            amend=amend,
+            retry_failed=retry_failed,
+            retrain_other_code=retrain_other_code,
+            time_budget_s=budget_s,
+            tracking_uri=tracking_uri,
+        )
+        return
+    dataset = prepare_data(study, console)
     dataset.verify()
     folder = study_folder(runs_dir, study.name)
-    study, resolution = _resolved(study, folder, console)
+    study, resolution = resolved(study, folder, console)
     plan = make_plan(study, dataset.manifest.sha256, resolution=resolution)
     with folder.locked():
         if freeze(folder, plan, source=study_file, amend=amend) is not None:
-            _tell_growth(folder, study, console)
-        _write_context(folder, dataset)
+            tell_growth(folder, study, console)
+        write_context(folder, dataset)
         with StudyRun(
             study,
             folder=folder,
@@ -149,25 +168,37 @@ def plan(
     For every number of seeds: the difference that is found, and whether the margin is found and
     equivalence shown. Proposes looks, with what they cost in power and save in seeds.
 
+    Of a suite: of each of its tasks, with the task's share of the error rate.
+
     optbench plan studies/quickstart.toml --draft --sigma 0.1 --figure power.png
     """
     from harness.analysis.plan_summary import summarise_plan
     from harness.report.figures.power import save_figure
     from harness.report.terminal.plan import render_plan
     from harness.runs.plan_file import freeze
-    from harness.study.load import load_study
     from harness.study.plan import make_plan
+    from harness.study.suite_file import Suite, load_study_or_suite
 
-    study = load_study(study_file, overrides or ())
+    study = load_study_or_suite(study_file, overrides or ())
     console = PlainConsole(stderr=as_json)
-    dataset = _prepare_data(study, console)
+    if isinstance(study, Suite):
+        from harness.cli.suite_plans import plan_suite, prepare_suite
+
+        if figure is not None:
+            raise UserError("--figure shows one study: give it for a task, as a study of its own")
+        prepared = prepare_suite(study_file, study, runs_dir, console)
+        plan_suite(
+            prepared, console=console, sigma=sigma, draft=draft, amend=amend, as_json=as_json
+        )
+        return
+    dataset = prepare_data(study, console)
     folder = study_folder(runs_dir, study.name)
-    study, resolution = _resolved(study, folder, console)
+    study, resolution = resolved(study, folder, console)
     frozen = make_plan(study, dataset.manifest.sha256, resolution=resolution)
     if not draft:
         with folder.locked():
             freeze(folder, frozen, source=study_file, amend=amend)
-            _write_context(folder, dataset)
+            write_context(folder, dataset)
     summary = summarise_plan(study, frozen, folder, sigma=sigma)
     if figure is not None:
         save_figure(summary, figure)
@@ -175,50 +206,6 @@ def plan(
         print(json.dumps(summary, indent=1, allow_nan=False))
     else:
         console.print(render_plan(summary))
-
-
-def _tell_growth(folder: StudyFolder, study: Study, console: PlainConsole) -> None:
-    """What was added to the frozen plan, before it is trained."""
-    from harness.analysis.growth import growth_sentences
-
-    for line in growth_sentences(folder.additions(), study.analysis):
-        console.print(Text(line, style="yellow"), soft_wrap=True)
-
-
-def _resolved(
-    study: Study, folder: StudyFolder | None, console: PlainConsole
-) -> tuple[Study, Resolution | None]:
-    """The study with a dtype in the place of every `auto`, and where it comes from."""
-    from harness.runs.resolve import resolve
-    from harness.study.notices import notices
-
-    found = resolve(study, folder)
-    for notice in (*notices(study), *([found.notice] if found.notice is not None else [])):
-        console.print(Text(f"{notice}.", style="yellow"), soft_wrap=True)
-    return found.study, found.resolution
-
-
-def _prepare_data(study: Study, console: PlainConsole) -> TokenDataset:
-    from harness.data import prepare
-
-    dataset = prepare(study.data, progress=lambda line: console.print(f"data: {line}"))
-    _check_data(study, dataset)
-    return dataset
-
-
-def _check_data(study: Study, dataset: TokenDataset) -> None:
-    if dataset.num_train_windows < study.training.batch_size:
-        raise UserError(
-            f"training.batch_size is {study.training.batch_size} and the training text has "
-            f"{dataset.num_train_windows} windows of {dataset.sequence_length} tokens: use more "
-            "text, shorter windows or a smaller batch"
-        )
-
-
-def _write_context(folder: StudyFolder, dataset: TokenDataset) -> None:
-    from harness.runs.files import write_json
-
-    write_json(folder.path / "data.json", dataset.manifest.model_dump(mode="json"))
 
 
 @app.command()
@@ -258,8 +245,8 @@ def trial(
     study = load_study(study_file, [*(overrides or ()), f"resources.workers={workers}"])
     quiet = int(os.environ.get("RANK", "0")) > 0
     console = PlainConsole(stderr=as_json, quiet=quiet)
-    study, _ = _resolved(study, None, console)
-    dataset = _prepare_data(study, console)
+    study, _ = resolved(study, None, console)
+    dataset = prepare_data(study, console)
     spec = trial_spec(study, find_variant(study, variant), seed, dataset.manifest.sha256)
     context = replace(
         WorkerContext.from_environment(dataset.path),
@@ -305,7 +292,7 @@ def _report_line(report: Any, steps: int) -> str:
 
 @app.command()
 def report(
-    study: NamedStudy,
+    study: NamedStudyOrSuite,
     runs_dir: RunsDirOption = DEFAULT_RUNS_DIR,
     horizon: Annotated[
         list[str] | None,
@@ -317,10 +304,19 @@ def report(
     ] = None,
     tracking_uri: TrackingUriOption = None,
 ) -> None:
-    """Rebuild analysis, tables, figures and MLflow runs of a study from its files."""
+    """Rebuild analysis, tables, figures and MLflow runs of a study or a suite from its files."""
     from harness.cli.run_study import conclude
+    from harness.runs.suite_folder import SuiteFolder
 
-    folder = named_folder(study, runs_dir)
+    folder = named(study, runs_dir)
+    if isinstance(folder, SuiteFolder):
+        from harness.cli.run_suite import conclude_suite, task_names
+
+        if horizon:
+            raise UserError("--horizon adds studies to one study's report: give it for SUITE/TASK")
+        with folder.locked(task_names(folder)):
+            conclude_suite(folder, PlainConsole(), tracking_uri)
+        return
     horizons = [named_folder(name, runs_dir) for name in horizon or ()]
     with folder.locked() if folder.path.exists() else _no_study(folder):
         conclude(folder, PlainConsole(), tracking_uri, horizons=horizons)
@@ -328,7 +324,7 @@ def report(
 
 @app.command()
 def sync(
-    study: Annotated[str, typer.Argument(help="a study file, or the name of a study")],
+    study: NamedStudyOrSuite,
     runs_dir: RunsDirOption = DEFAULT_RUNS_DIR,
     tracking_uri: TrackingUriOption = None,
     at_most: Annotated[
@@ -336,27 +332,49 @@ def sync(
     ] = 600.0,
     as_json: JsonOption = False,
 ) -> None:
-    """Send to MLflow what it lacks of a study, from its files: each point once, however often.
+    """Send to MLflow what it lacks of a study or suite, from its files: each point once.
 
     A run does this itself. Use it after a run whose MLflow server was away.
     """
+    from harness.runs.folder import StudyFolder
     from harness.tracking.address import without_password
     from harness.tracking.tracker import Tracker, TrackingUnavailable
 
-    folder = named_folder(study, runs_dir)
-    tracker = Tracker(folder, tracking_uri)
-    with folder.locked() if folder.path.exists() else _no_study(folder):
-        try:
-            sent = tracker.sync(at_most_s=at_most)
-        except TrackingUnavailable as error:
-            print(f"error: MLflow is not up to date: {error}", file=sys.stderr)
-            raise typer.Exit(1) from None
+    folder = named(study, runs_dir)
+    studies = [folder] if isinstance(folder, StudyFolder) else folder.tasks()
+    runs, points, deadline = 0, 0, time.monotonic() + at_most
+    for one in studies:
+        tracker = Tracker(one, tracking_uri)
+        with one.locked() if one.path.exists() else _no_study(one):
+            try:
+                sent = tracker.sync(at_most_s=max(1.0, deadline - time.monotonic()))
+            except TrackingUnavailable as error:
+                print(f"error: MLflow is not up to date: {error}", file=sys.stderr)
+                raise typer.Exit(1) from None
+        runs, points = runs + sent.runs, points + sent.points
+    if not isinstance(folder, StudyFolder):
+        sent = _sync_suite(folder, tracking_uri, max(1.0, deadline - time.monotonic()))
+        runs, points = runs + sent.runs, points + sent.points
     where = without_password(tracker.tracking_uri)
     if as_json:
-        values = {"tracking_uri": where, "new_runs": sent.runs, "new_points": sent.points}
+        values = {"tracking_uri": where, "new_runs": runs, "new_points": points}
         print(json.dumps(values, indent=1))
     else:
-        print(f"{where}: {sent.runs} new runs, {sent.points:,} new points")
+        print(f"{where}: {runs} new runs, {points:,} new points")
+
+
+def _sync_suite(folder: SuiteFolder, tracking_uri: str | None, at_most_s: float) -> Sent:
+    """What all tasks say together, after the tasks themselves."""
+    from harness.analysis.suite.suite_analysis import load_suite_results
+    from harness.tracking.suite_runs import SuiteTracker
+    from harness.tracking.tracker import TrackingUnavailable
+
+    try:
+        results = load_suite_results(folder)
+        return SuiteTracker(folder, tracking_uri).sync(results, at_most_s=at_most_s)
+    except TrackingUnavailable as error:
+        print(f"error: MLflow is not up to date: {error}", file=sys.stderr)
+        raise typer.Exit(1) from None
 
 
 def _no_study(folder: StudyFolder) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -23,13 +23,18 @@ class Column:
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """Cells are text, formatted by the function that made the table."""
+    """Cells are text, formatted by the function that made the table.
+
+    `tones` colours cells by (row, column): `better`, `worse`, `equivalent` or `lost`. The text says
+    it too, because colour alone does not reach everyone.
+    """
 
     title: str
     columns: tuple[Column, ...]
     rows: tuple[tuple[str, ...], ...]
     note: str = ""
     strong_rows: frozenset[int] = frozenset()
+    tones: Mapping[tuple[int, int], str] = field(default_factory=dict)
     kind: Literal["table"] = field(default="table", init=False)
 
     def __post_init__(self) -> None:
@@ -92,6 +97,15 @@ class Code:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Link:
+    """To another page of ours; a relative address, so that folders can be moved together."""
+
+    text: str
+    address: str
+    kind: Literal["link"] = field(default="link", init=False)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Details:
     """Folded away until asked for."""
 
@@ -100,7 +114,7 @@ class Details:
     kind: Literal["details"] = field(default="details", init=False)
 
 
-Element = Table | Paragraph | Facts | VerdictCard | FigureImage | Code | Details
+Element = Table | Paragraph | Facts | VerdictCard | FigureImage | Code | Link | Details
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,6 +149,7 @@ def table(
     *,
     note: str = "",
     strong_rows: frozenset[int] = frozenset(),
+    tones: Mapping[tuple[int, int], str] | None = None,
 ) -> Table:
     return Table(
         title=title,
@@ -142,4 +157,5 @@ def table(
         rows=tuple(tuple(row) for row in rows),
         note=note,
         strong_rows=strong_rows,
+        tones=tones or {},
     )

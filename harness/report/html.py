@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from harness.report.elements import Element, FigureImage
+from harness.report.elements import Element, FigureImage, Section
 from harness.report.numbers import real_minus
 from harness.report.sections import Material
 from harness.report.verdict_words import SIGNS
@@ -18,6 +18,14 @@ TEMPLATES = Path(__file__).parent
 
 
 def write_html(material: Material) -> str:
+    return render_page(material.study.name, material.sections, kind="report")
+
+
+def render_page(name: str, sections: Sequence[Section], *, kind: str) -> str:
+    """
+    Args:
+        kind: what the page calls itself above its name.
+    """
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -29,8 +37,9 @@ def write_html(material: Material) -> str:
     environment.filters["real_minus"] = real_minus
     environment.filters["in_rows"] = in_rows
     return environment.get_template("page.html").render(
-        study=material.study,
-        sections=material.sections,
+        name=name,
+        kind=kind,
+        sections=sections,
         style=(TEMPLATES / "page.css").read_text(encoding="utf-8"),
         signs=SIGNS,
     )

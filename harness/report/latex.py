@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from harness.analysis.results import Comparison
 from harness.analysis.study_results import StudyResults
@@ -32,22 +32,39 @@ def results_tex(study: StudyResults) -> str:
     r"""A `table` with one row a variant, best first. It needs `\usepackage{booktabs}`."""
     places = loss_places(study)
     rows = [
-        _row([variant, loss_cell(study, variant, places=places), *_compared(study, variant)])
+        [variant, loss_cell(study, variant, places=places), *_compared(study, variant)]
         for variant in study.ranked()
     ]
-    heading = _row(["variant", "loss", f"loss − {study.baseline}", "interval", "p", "verdict"])
+    heading = ["variant", "loss", f"loss − {study.baseline}", "interval", "p", "verdict"]
+    return labelled("lrrrrl", heading, rows, caption=_caption(study), label=study.name)
+
+
+def labelled(
+    columns: str,
+    heading: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    *,
+    caption: str,
+    label: str,
+) -> str:
+    """A `table` of booktabs from plain text.
+
+    Args:
+        columns: as `tabular` wants them, such as `lrr`.
+        label: any name; `tab:` stands before it.
+    """
     return "\n".join(
         [
             r"% needs \usepackage{booktabs}",
             r"\begin{table}",
             r"  \centering",
-            f"  \\caption{{{_caption(study)}}}",
-            f"  \\label{{tab:{_label(study.name)}}}",
-            r"  \begin{tabular}{lrrrrl}",
+            f"  \\caption{{{escaped(caption)}}}",
+            f"  \\label{{tab:{_label(label)}}}",
+            f"  \\begin{{tabular}}{{{columns}}}",
             r"    \toprule",
-            f"    {heading}",
+            f"    {_row(heading)}",
             r"    \midrule",
-            *(f"    {row}" for row in rows),
+            *(f"    {_row(row)}" for row in rows),
             r"    \bottomrule",
             r"  \end{tabular}",
             r"\end{table}",
@@ -91,7 +108,7 @@ def _caption(study: StudyResults) -> str:
         )
     if any(comparison.fragile for comparison in study.comparisons):
         text += " With so few seeds one odd run can decide."
-    return escaped(text)
+    return text
 
 
 def _label(name: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from harness.report.elements import (
     Code,
@@ -10,6 +10,7 @@ from harness.report.elements import (
     Element,
     Facts,
     FigureImage,
+    Link,
     Paragraph,
     Section,
     Table,
@@ -20,8 +21,12 @@ from harness.report.sections import Material
 
 
 def write_markdown(material: Material) -> str:
-    lines = [f"# {_plain(material.study.name)}", ""]
-    for section in material.sections:
+    return render_markdown(material.study.name, material.sections)
+
+
+def render_markdown(name: str, sections: Iterable[Section]) -> str:
+    lines = [f"# {_plain(name)}", ""]
+    for section in sections:
         lines += [f"## {section.title}", "", *_write(section)]
     return "\n".join(lines).rstrip() + "\n"
 
@@ -49,6 +54,8 @@ def _write_block(block: Element) -> Iterator[str]:
             yield f"*{block.title}.* {_plain(real_minus(block.caption))}"
         case Code():
             yield from (f"```{block.language}", block.text.rstrip("\n"), "```")
+        case Link():
+            yield f"[{_plain(block.text)}]({block.address})"
         case Details():
             yield from ("<details>", f"<summary>{_plain(block.title)}</summary>", "")
             for inner in block.blocks:

@@ -61,6 +61,38 @@ def _entry(kind: str, short: str, author: str, title: str, **more: str) -> Refer
 
 
 REFERENCES: dict[str, Reference] = {
+    # Suites
+    "dolan2002": _article(
+        "Dolan and Moré, 2002",
+        "Dolan, Elizabeth D. and Mor{\\'e}, Jorge J.",
+        "Benchmarking Optimization Software with Performance Profiles",
+        "Mathematical Programming",
+        "91",
+        number="2",
+        pages="201--213",
+    ),
+    "demsar2006": _article(
+        "Demšar, 2006",
+        "Dem{\\v{s}}ar, Janez",
+        "Statistical Comparisons of Classifiers over Multiple Data Sets",
+        "Journal of Machine Learning Research",
+        "7",
+        pages="1--30",
+    ),
+    "agarwal2021": _talk(
+        "Agarwal et al., 2021",
+        "Agarwal, Rishabh and Schwarzer, Max and Castro, Pablo Samuel and Courville, Aaron C. and "
+        "Bellemare, Marc G.",
+        "Deep Reinforcement Learning at the Edge of the Statistical Precipice",
+        "Advances in Neural Information Processing Systems",
+        volume="34",
+    ),
+    "dahl2023": _preprint(
+        "Dahl et al., 2023",
+        "Dahl, George E. and others",
+        "Benchmarking Neural Network Training Algorithms",
+        "2306.07179",
+    ),
     # Statistics
     "student1908": _article(
         "Student, 1908",
@@ -279,6 +311,14 @@ REFERENCES: dict[str, Reference] = {
         "Advances in Neural Information Processing Systems",
         volume="24",
         pages="2546--2554",
+    ),
+    "watanabe2023ped": _talk(
+        "Watanabe et al., 2023",
+        "Watanabe, Shuhei and Bansal, Archit and Hutter, Frank",
+        "{PED-ANOVA}: Efficiently Quantifying Hyperparameter Importance in Arbitrary Subspaces",
+        "Proceedings of the International Joint Conference on Artificial Intelligence",
+        eprint="2304.10255",
+        archiveprefix="arXiv",
     ),
     "li2020asha": _talk(
         "L. Li et al., 2020",

@@ -14,6 +14,7 @@ from harness.analysis.decomposition import decompose
 from harness.analysis.horizon_speedup import HorizonSpeedup
 from harness.analysis.leak import leaks
 from harness.analysis.machines import why_no_times
+from harness.analysis.search.importance import Importance, importances
 from harness.analysis.shrinkage import settings_in_force
 from harness.analysis.study_results import StudyResults
 from harness.report import numbers, tables
@@ -53,6 +54,11 @@ class Material:
             for anchor, title, function in SECTIONS
         )
         return tuple(section for section in made if section.blocks)
+
+    @cached_property
+    def importances(self) -> tuple[Importance, ...]:
+        """Of the settings that were searched; none without a search."""
+        return () if self.study.search is None else importances(self.study.search)
 
     def figure(self, name: str) -> Iterator[FigureImage]:
         if name in self.figures:
@@ -138,6 +144,8 @@ def hyperparameters(material: Material) -> Iterator[Element]:
     if chosen and study.search is not None:
         yield Paragraph(text=_about_search(study), tone="note")
         yield chosen
+        if important := tables.importance(material.importances):
+            yield important
     elif figures:
         yield Paragraph(
             text="Nothing was searched: every variant ran with the settings of the study file. "
@@ -268,6 +276,8 @@ def methods(material: Material) -> Iterator[Element]:
     if all(trial.outcome is None for trial in study.trials):
         return
     paragraphs = methods_paragraphs(study)
+    if any(not item.why_not for item in material.importances):
+        paragraphs = (*paragraphs, IMPORTANCE)
     yield from (Paragraph(text=with_citations(text)) for text in paragraphs)
     keys = cited(" ".join(paragraphs))
     yield Details(
@@ -280,6 +290,12 @@ def methods(material: Material) -> Iterator[Element]:
             "results.csv every run as one line.",
             tone="note",
         )
+
+
+IMPORTANCE = (
+    "The importance of the settings that were searched is that of PED-ANOVA [@watanabe2023ped], "
+    "held against the same configurations with their scores shuffled."
+)
 
 
 def setup(material: Material) -> Iterator[Element]:

@@ -14,7 +14,7 @@ from harness.report.latex import results_tex
 from harness.report.markdown import write_markdown
 from harness.report.results_csv import write_results_csv
 from harness.report.sections import Material
-from harness.runs.files import write_bytes, write_text
+from harness.runs.files import write_bytes, write_json, write_text
 from harness.runs.folder import StudyFolder
 from harness.runs.snapshot import load_snapshot
 
@@ -46,6 +46,9 @@ def write_report(results: StudyResults, *, horizons: Sequence[StudyFolder] = ())
             (target / f"{name}.png").unlink(missing_ok=True)
         else:
             write_bytes(target / f"{name}.png", image.png)
+    if material.importances:
+        found = {item.variant: item.to_json() for item in material.importances}
+        write_json(target / "importance.json", found)
     write_text(target / "report.md", write_markdown(material))
     write_text(target / "index.html", write_html(material))
     return target / "index.html"

@@ -39,6 +39,9 @@ _SPEC, _REPORT = TypeAdapter(TrialSpec), TypeAdapter(Report)
 _AMENDMENTS, _ADDITIONS = TypeAdapter(list[Amendment]), TypeAdapter(list[Addition])
 _STOP = TypeAdapter(StopRequest)
 
+SUITE_PLAN, TASKS = "suite.json", "tasks"
+"""What a suite's folder holds beside that of a study, see `harness.runs.suite_folder`."""
+
 
 @dataclass(frozen=True)
 class TrialFolder:
@@ -179,6 +182,24 @@ class StudyFolder:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "path", Path(self.path).resolve())
+
+    @property
+    def suite_path(self) -> Path | None:
+        """The folder of the suite whose task this is; None of a study that stands alone."""
+        suite = self.path.parent.parent
+        is_task = self.path.parent.name == TASKS and exists(suite / SUITE_PLAN)
+        return suite if is_task else None
+
+    @property
+    def name(self) -> str:
+        """Of the study, or `SUITE.TASK`."""
+        suite = self.suite_path
+        return self.path.name if suite is None else f"{suite.name}.{self.path.name}"
+
+    @property
+    def runs_dir(self) -> Path:
+        """The folder of all studies' results."""
+        return (self.suite_path or self.path).parent
 
     @property
     def plan_path(self) -> Path:

@@ -10,7 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from harness.errors import UserError
 from harness.runs.files import write_json, write_text
-from harness.runs.folder import StudyFolder
+from harness.runs.folder import SUITE_PLAN, StudyFolder
 from harness.runs.plan_changes import Addition, Amendment
 from harness.runs.reading import RESTORE, damaged, exists, read_values, validated
 from harness.runs.search_log import Chosen, SearchLog, Suggested, Widened, chosen_points
@@ -32,7 +32,12 @@ _PLAN = TypeAdapter(Plan)
 
 
 def freeze(
-    folder: StudyFolder, plan: Plan, *, source: Path, amend: str | None = None
+    folder: StudyFolder,
+    plan: Plan,
+    *,
+    source: Path | str,
+    amend: str | None = None,
+    only_check: bool = False,
 ) -> Addition | None:
     """Writes the plan before the first trial, or checks that the one on disk is the same.
 
@@ -40,7 +45,9 @@ def freeze(
     trials are among those of the new one, with their keys. What was added is noted.
 
     Args:
+        source: the study file, or its text.
         amend: why a changed plan may replace the frozen one; kept, and printed in the report.
+        only_check: write nothing.
 
     Returns:
         what this call added to the frozen plan.
@@ -50,6 +57,11 @@ def freeze(
             variant; nothing is overwritten.
     """
     addition = None
+    if exists(folder.path / SUITE_PLAN):
+        raise UserError(
+            f"{folder.path} holds a suite of this name: give the study another `name`, or another "
+            "--runs-dir"
+        )
     if exists(folder.plan_path):
         frozen = load_plan(folder)
         today = _written_today(frozen)
@@ -58,14 +70,20 @@ def freeze(
         added = additions(today, plan)
         kept = without(plan, added)
         _check_search(folder, plan, added)
+        if kept.sha256 != today.sha256 and not amend:
+            raise _different(folder, _changes(today, kept), added)
+        if only_check:
+            return None
         if kept.sha256 == today.sha256:
             plan = _grown(frozen, plan)
             addition = _note_addition(folder, frozen, plan, added, why=amend)
-        elif amend:
-            _note_amendment(folder, frozen, plan, changes=_changes(today, plan), why=amend)
         else:
-            raise _different(folder, _changes(today, kept), added)
-    write_text(folder.path / "study.toml", source.read_text(encoding="utf-8"))
+            changes = _changes(today, plan)
+            _note_amendment(folder, frozen, plan, changes=changes, why=amend or "")
+    if only_check:
+        return None
+    text = source if isinstance(source, str) else source.read_text(encoding="utf-8")
+    write_text(folder.path / "study.toml", text)
     write_json(folder.plan_path, {**plan.model_dump(mode="json"), "plan_sha256": plan.sha256})
     return addition
 

@@ -21,6 +21,28 @@ def load_study(path: Path, overrides: Sequence[str] = ()) -> Study:
     Raises:
         UserError: with every mistake on its own line.
     """
+    values = read_values(path, overrides)
+    if "tasks" in values:
+        raise UserError(
+            f"{path} is a suite (it has [[tasks]]), and a study file is wanted here: `optbench "
+            "plan` writes one for each of its tasks, RUNS/SUITE/tasks/TASK/study.toml"
+        )
+    try:
+        study = Study.model_validate(values)
+    except ValidationError as error:
+        raise mistakes_in(path, describe(error, Study)) from None
+    study, mistakes = with_sources(study)
+    if mistakes:
+        raise mistakes_in(path, mistakes)
+    return study
+
+
+def read_values(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """The tables of a study file or a suite file, after `section.key=value` overrides.
+
+    Raises:
+        UserError: it cannot be read, is no TOML, or an override fits nothing in it.
+    """
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
@@ -36,17 +58,11 @@ def load_study(path: Path, overrides: Sequence[str] = ()) -> Study:
         raise UserError(f"{path} is not valid TOML: {error}") from None
     for override in overrides:
         _override(values, override)
-    try:
-        study = Study.model_validate(values)
-    except ValidationError as error:
-        raise _mistakes(describe(error, Study), path) from None
-    study, mistakes = with_sources(study)
-    if mistakes:
-        raise _mistakes(mistakes, path)
-    return study
+    return values
 
 
-def _mistakes(lines: list[str], path: Path) -> UserError:
+def mistakes_in(path: Path, lines: Sequence[str]) -> UserError:
+    """All mistakes of a file as one error."""
     count = f"{len(lines)} mistake{'s' if len(lines) > 1 else ''} in {path}"
     return UserError("\n  ".join([f"{count}:", *lines]))
 

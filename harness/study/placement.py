@@ -123,11 +123,12 @@ class CheckpointSettings(Record):
     def are_taken(self) -> bool:
         return self.every_steps is not None or self.every_minutes > 0
 
-    def for_workers(self, own: Path) -> dict[str, Any]:
+    def for_workers(self, own: Path, *, study: str) -> dict[str, Any]:
         """What a worker's context holds of this, as plain values.
 
         Args:
-            own: the trial's folder for checkpoints, below those of its study and its key.
+            own: the trial's folder for checkpoints, below that of its key.
+            study: the name of its folder among others in one storage.
         """
         if not self.are_taken:
             return {"checkpoints": None}
@@ -136,7 +137,7 @@ class CheckpointSettings(Record):
             root = self.storage.rstrip("/")
             if "://" not in root:  # of the driver; a worker has another working directory
                 root = str(Path(self.storage).expanduser().absolute())
-            where = "/".join([root, own.parents[2].name, own.parent.name])
+            where = "/".join([root, study, own.parent.name])
         return {
             "checkpoints": where,
             "checkpoint_every_minutes": self.every_minutes,

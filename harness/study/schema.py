@@ -13,12 +13,20 @@ from pydantic_core import PydanticUndefined
 from harness.errors import UserError
 from harness.study.study_file import Study
 from harness.study.validation_messages import models_in, tag_of
+from models.config import SIZES
 
 Row = tuple[str, str, str, str]
 
 
 def json_schema() -> dict[str, Any]:
-    return Study.model_json_schema()
+    """With what a validator takes in place of the fields: a size's name, the default space."""
+    schema = Study.model_json_schema()
+    size = {"enum": list(SIZES), "description": "names a size; other keys override it"}
+    schema["$defs"]["ModelConfig"]["properties"]["size"] = size
+    space = schema["$defs"]["VariantConfig"]["properties"]["space"]
+    dimensions = {key: space.pop(key) for key in ("additionalProperties", "type")}
+    space["anyOf"] = [dimensions, {"const": "default"}]
+    return schema
 
 
 def rows(section: str | None = None) -> list[Row]:
@@ -27,20 +35,29 @@ def rows(section: str | None = None) -> list[Row]:
     Raises:
         UserError: no such section.
     """
-    sections = list(Study.model_fields)
+    return rows_of(Study, section, what="a study file")
+
+
+def rows_of(model: type[BaseModel], section: str | None, *, what: str) -> list[Row]:
+    """As `rows`, of another kind of file."""
+    sections = list(model.model_fields)
     if section is not None and section not in sections:
-        raise UserError(f"no section {section!r} in a study file: choose one of {sections}")
+        raise UserError(f"no section {section!r} in {what}: choose one of {sections}")
     return [
         row
-        for row in _rows(Study, "")
+        for row in _rows(model, "")
         if section is None or row[0].removesuffix("[]").split(".")[0].removesuffix("[]") == section
     ]
 
 
 def markdown() -> str:
     """The same as the reference page of the documentation."""
+    return table(rows())
+
+
+def table(rows: list[Row]) -> str:
     lines = ["| key | type | default | meaning |", "| --- | --- | --- | --- |"]
-    for row in rows():
+    for row in rows:
         cells = (f"`{row[0]}`", row[1], f"`{row[2]}`" if row[2] else "required", row[3])
         lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     return "\n".join(lines) + "\n"

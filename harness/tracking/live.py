@@ -1,6 +1,6 @@
 """A process beside a run that sends every report to MLflow as it comes.
 
-    python -m harness.tracking.live STUDY_FOLDER    # the tracking address comes on standard input
+    python -m harness.tracking.live FOLDER...    # the tracking address comes on standard input
 
 Training never waits for it: it reads the study's files, at a low priority, and a server that
 is slow or gone holds up nobody else. It ends when its standard input does, so also with the run.
@@ -14,7 +14,7 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from harness.runs.folder import StudyFolder
@@ -35,11 +35,15 @@ class LiveWriter:
     """The process, as seen from the run that starts it.
 
     The address may hold a password, so it is no argument: anyone may read those with `ps`.
+
+    Args:
+        folders: of one study, or of all tasks of a suite.
     """
 
-    def __init__(self, folder: StudyFolder, tracking_uri: str | None = None) -> None:
+    def __init__(self, *folders: StudyFolder, tracking_uri: str | None = None) -> None:
+        paths = [str(folder.path) for folder in folders]
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "harness.tracking.live", str(folder.path)],
+            [sys.executable, "-m", "harness.tracking.live", *paths],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -72,18 +76,22 @@ def main() -> None:
     answer = os.fdopen(os.dup(1), "w")
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # whatever libraries print is no answer
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", REQUEST_S)
-    folder = StudyFolder(Path(sys.argv[1]))
+    folders = [StudyFolder(Path(path)) for path in sys.argv[1:]]
     tracking_uri = json.loads(sys.stdin.readline() or "null")
     run_is_over = threading.Event()
     threading.Thread(target=_wait_for_the_end, args=(run_is_over,), daemon=True).start()
 
     from harness.tracking.following import Following
 
-    with Following(folder, tracking_uri) as following:
+    with ExitStack() as held:
+        studies = [held.enter_context(Following(folder, tracking_uri)) for folder in folders]
         while not run_is_over.wait(POLL_S):
-            following.poll()
-        following.finish()
-    print(following.problem, file=answer, flush=True)
+            for following in studies:
+                following.poll()
+        for following in studies:
+            following.finish()
+    problems = [following.problem for following in studies if following.problem]
+    print(problems[0] if problems else "", file=answer, flush=True)
 
 
 def _wait_for_the_end(run_is_over: threading.Event) -> None:

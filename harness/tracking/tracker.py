@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -78,7 +78,7 @@ class Tracker:
 
     @property
     def tracking_uri(self) -> str:
-        return self.given_uri or f"sqlite:///{self.folder.path.parent / 'mlflow.db'}"
+        return self.given_uri or f"sqlite:///{self.folder.runs_dir / 'mlflow.db'}"
 
     def sync(self, results: StudyResults | None = None, *, at_most_s: float = SYNC_S) -> Sent:
         """Writes what is missing. Nothing is written twice, whatever was interrupted before.
@@ -92,11 +92,22 @@ class Tracker:
                 call says so at once, without asking again.
             UserError: the folder holds no study, or a file of it is damaged.
         """
+        self.check_quiet()
+        study = load_results(self.folder) if results is None else results
+        return self.guarded(lambda stop: self._sync(study, stop), at_most_s=at_most_s)
+
+    def check_quiet(self) -> None:
+        """
+        Raises:
+            TrackingUnavailable: MLflow failed less than a minute ago.
+        """
         if time.monotonic() < self._quiet_until:
             raise TrackingUnavailable(self._last_failure)
-        study = load_results(self.folder) if results is None else results
+
+    def guarded(self, work: Callable[[threading.Event], Sent], *, at_most_s: float) -> Sent:
+        """Does the work; whatever MLflow raises is a TrackingUnavailable, and it is left alone."""
         try:
-            return _within(at_most_s, lambda stop: self._sync(study, stop))
+            return _within(at_most_s, work)
         except UserError:
             raise
         except failures() as error:
@@ -127,21 +138,41 @@ class Tracker:
             describe: bring the description and the views of the experiment up to date; otherwise
                 they are written only where there are none.
         """
+
+        def tags(client: MlflowClient, experiment_id: str) -> dict[str, str]:
+            return {NOTE: note(study, links=addresses(experiment_id)), **view_tags()}
+
+        return self.open_runs(study.name, tags, describe=describe)
+
+    def open_runs(
+        self,
+        name: str,
+        tags: Callable[[MlflowClient, str], Mapping[str, str]],
+        *,
+        describe: bool,
+    ) -> StudyRuns:
+        """The runs of this folder in the experiment `name`, which is made if there is none.
+
+        Args:
+            tags: the description and the views of the experiment, given its id.
+            describe: as in `connect`.
+        """
         from harness.tracking.mlflow_store import open_client
         from harness.tracking.study_runs import StudyRuns
 
         if self._client is None:
             with self._creating_alone():
                 self._client = open_client(self.tracking_uri)
-        experiment = self._experiment(self._client, study.name)
+        experiment = self._experiment(self._client, name)
+        experiment_id = str(experiment.experiment_id)
         if describe or NOTE not in experiment.tags:
-            _describe(self._client, experiment, study)
-        return StudyRuns(self._client, str(experiment.experiment_id), self._study_id())
+            _describe(self._client, experiment, tags(self._client, experiment_id))
+        return StudyRuns(self._client, experiment_id, self._study_id())
 
     @contextmanager
     def _creating_alone(self) -> Iterator[None]:
         """Two runs that begin at the same time would both create the tables of a new store."""
-        runs_dir = self.folder.path.parent
+        runs_dir = self.folder.runs_dir
         alone = FileLock(runs_dir / ".mlflow.lock") if self.given_uri is None else nullcontext()
         with alone:
             yield
@@ -150,7 +181,7 @@ class Tracker:
         found = client.get_experiment_by_name(name)
         if found is None:
             # A server decides itself where artifacts go.
-            location = (self.folder.path.parent / "mlartifacts" / name).as_uri()
+            location = (self.folder.runs_dir / "mlartifacts" / name).as_uri()
             created = client.create_experiment(
                 name, artifact_location=None if self.given_uri else location
             )
@@ -171,16 +202,10 @@ class Tracker:
         return read_record(path, _IDENTITY, "delete it: MLflow then gets new runs").study_id
 
 
-def _describe(client: MlflowClient, experiment: Experiment, study: StudyResults) -> None:
-    experiment_id = str(experiment.experiment_id)
-    tags = {
-        "mlflow.experimentKind": EXPERIMENT_KIND,
-        NOTE: note(study, links=addresses(experiment_id)),
-        **view_tags(),
-    }
-    for key, value in tags.items():
+def _describe(client: MlflowClient, experiment: Experiment, tags: Mapping[str, str]) -> None:
+    for key, value in {"mlflow.experimentKind": EXPERIMENT_KIND, **tags}.items():
         if experiment.tags.get(key) != value:
-            client.set_experiment_tag(experiment_id, key, value)
+            client.set_experiment_tag(str(experiment.experiment_id), key, value)
 
 
 @contextmanager

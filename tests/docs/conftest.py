@@ -93,13 +93,16 @@ def named_file() -> Callable[[list[FencedBlock], str], str]:
 
 
 @pytest.fixture(scope="session")
-def desk(study_text: str, tmp_path_factory: pytest.TempPathFactory, blocks_of: Any) -> Path:
+def desk(
+    study_text: str, suite_text: str, tmp_path_factory: pytest.TempPathFactory, blocks_of: Any
+) -> Path:
     """A reader's folder, with all that the pages speak of, small: studies, a table, texts, runs."""
     folder = tmp_path_factory.mktemp("desk")
     (folder / "studies").mkdir()
     (folder / "corpus").mkdir()
     study = study_text.replace('name = "tiny"', 'name = "quickstart"')
     (folder / "studies" / "quickstart.toml").write_text(study)
+    (folder / "studies" / "suite-quickstart.toml").write_text(suite_text)
     (table,) = [b for b in blocks_of(TABLE_PAGE) if b.language == "csv"]
     (folder / "results.csv").write_text(table.text)
     texts = [f"Text {number} of some documents about the number {number}." for number in range(99)]

@@ -30,6 +30,7 @@ ELSEWHERE = {
     r"mlflow server --app-name basic-auth": TEAM,
     r"python -c \"from mlflow.server import get_app_client": TEAM,
     r"optbench doctor --address ": "tests/tune/test_nodes.py",
+    r"(make suite$|optbench \w+ suite-quickstart)": "tests/harness/cli/test_run_suite.py",
     r"(make quickstart$|optbench (run (?!of-others)|report ))": "tests/harness/cli/test_run.py",
     r"optbench sync ": "tests/harness/tracking/test_sync_command.py",
     r"optbench ui$": "tests/harness/tracking/test_tracker.py",

@@ -13,6 +13,7 @@ import pytest
 
 from harness.study.load import load_study
 from harness.study.study_file import Study
+from harness.study.suite_file import suite_of
 from optimizers import MuonSpec
 
 ROOT = Path(__file__).parents[2]
@@ -75,6 +76,10 @@ def test_every_study_and_every_part_of_one_is_valid(
             values = {"data": values}  # keys that the page has described as those of [data]
         if "analysis" not in values and "variants" in values:
             values["analysis"] = {"baseline": values["variants"][0]["name"]}
+        if "tasks" in values:
+            suite, mistakes = suite_of(values)
+            assert suite is not None, mistakes
+            continue
         Study.model_validate(values if "name" in values else small | values)
 
 

@@ -47,7 +47,7 @@ def follow() -> Iterator[Follow]:
     writers: list[LiveWriter] = []
 
     def start(folder: StudyFolder, server: MlflowServer) -> LiveWriter:
-        writers.append(LiveWriter(folder, server.uri))
+        writers.append(LiveWriter(folder, tracking_uri=server.uri))
         return writers[-1]
 
     yield start

@@ -19,6 +19,7 @@ from harness.runs.attempts import AttemptBegan, AttemptEnded
 from harness.runs.folder import StudyFolder
 from harness.runs.plan_file import freeze
 from harness.runs.search_log import SearchLog
+from harness.runs.suite_folder import SuiteFolder
 from harness.study.load import load_study
 from harness.study.plan import expand, make_plan
 from harness.training.records import Outcome, Report
@@ -96,22 +97,27 @@ class Listener:
 class Run:
     """Trials as Ray Tune would report them, without it."""
 
-    def __init__(self, study_file: Path, folder: StudyFolder, *, trials: int, proven: bool) -> None:
+    def __init__(
+        self, study_file: Path, folder: StudyFolder, *, trials: int, proven: bool, task: str = ""
+    ) -> None:
         study = load_study(study_file, [f"seeds.confirmation={list(range(max(3, trials)))}"])
         specs = list(expand(study, DATA).values())[:trials]
-        self.jobs = {s.key: Job(spec=s, variants=("some",), detail=f"{s.seed}") for s in specs}
+        self.jobs = {
+            s.key: Job(spec=s, variants=("some",), detail=f"{s.seed}", task=task) for s in specs
+        }
         self.keys, self.folder, self.listener = list(self.jobs), folder, Listener(folder)
         self.recorder = Recorder(
             folder,
             job_of=self.jobs.__getitem__,
             observers=[self.listener],
-            breaker=Breaker(variants=["some"], proven=proven),
+            breakers={"": Breaker(variants=["some"], proven=proven)},
         )
         self.launch = Launch(
             folder=folder,
             dataset_path=Path("data"),
             resources=study.resources,
             checkpoints=study.checkpoints,
+            task=task,
         )
         self.trials = {
             key: SimpleNamespace(config={"trial": self.launch.config(job)}, get_error=str)
@@ -265,6 +271,49 @@ def test_a_failure_is_an_outcome_only_once_something_has_trained(run: Any, train
     assert (study.recorder.fault is None) is trains
 
 
+def test_a_task_whose_trials_all_fail_alike_is_set_aside_and_the_others_go_on(
+    study_file: Path, tmp_path: Path
+) -> None:
+    """Nothing of it becomes an outcome; what still runs of it is stopped and heard no more."""
+    suite = SuiteFolder(tmp_path / "suite")
+    bad, good = (
+        Run(study_file, suite.task(name), trials=4, proven=False, task=name)
+        for name in ("bad", "good")
+    )
+    jobs = {job.id: job for run in (bad, good) for job in run.jobs.values()}
+    recorder = Recorder(
+        suite,
+        job_of=jobs.__getitem__,
+        observers=[],
+        breakers={name: Breaker(variants=["some"], proven=False) for name in ("bad", "good")},
+    )
+    bad.recorder = good.recorder = recorder
+    first, second, third, last = bad.keys
+    for key in (last, first, second, third):
+        bad.start(key)
+    for key in (first, second, third):
+        failed = AttemptEnded(**bad.attempt(key), end="error", cause="no such file", signature="x")
+        bad.tell(key, ATTEMPT, failed)
+    bad.turn()
+    assert isinstance(recorder.fault_of("bad"), StudyStopped)
+    assert recorder.fault_of("good") is None
+    assert not recorder.wants_end()
+    asked = {
+        name: recorder.wants_stop("", {"config": run.trials[run.keys[3]].config})
+        for name, run in (("bad", bad), ("good", good))
+    }
+    assert asked == {"bad": True, "good": False}
+    bad.end(last, "completed")
+    good.complete(good.keys[0])
+    recorder.close()
+    assert [event.end for event in suite.task("bad").trial(last).attempts()[1:]] == ["stopped"]  # type: ignore[union-attr]
+    assert all(suite.task("bad").trial(key).outcome() is None for key in bad.keys)
+    outcome = suite.task("good").trial(good.keys[0]).outcome()
+    assert outcome is not None
+    assert outcome.outcome == "completed"
+    assert recorder.fault is None, "another task has trained"
+
+
 def test_a_trial_that_goes_on_is_told_how_far_it_came_and_what_it_reports_again_is_dropped(
     run: Any, disk: Disk
 ) -> None:
@@ -312,7 +361,6 @@ def test_a_person_who_asks_is_heard_between_reports(
     assert asked == {key: True, other: False}
     study.recorder.on_trial_complete(0, [], study.trials[key])
     study.recorder.close()
-    assert study.recorder.given_up == {key: "the power goes off"}
     assert study.listener.of(key) == ["started", "the power goes off"]
     assert not study.folder.trial(key).stop_path.exists()
     assert study.folder.trial(key).outcome() is None
@@ -348,7 +396,7 @@ def test_a_search_draws_on_only_when_it_has_been_told_what_is_on_disk(
         folder,
         job_of=search.jobs.__getitem__,
         observers=[search],
-        breaker=Breaker(variants=search.variants, proven=True),
+        breakers={"": Breaker(variants=search.variants, proven=True)},
     )
     search.write, search.has_told_ends = recorder.write, recorder.has_told_ends
     disk.works.clear()

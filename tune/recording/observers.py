@@ -13,7 +13,10 @@ from tune.recording.breaker import Breaker
 
 
 class Observer(Protocol):
-    """Told of everything after it is on disk, in the thread of Tune's loop."""
+    """Told of everything after it is on disk, in the thread of Tune's loop.
+
+    A trial is named by its `Job.id`, which is its trial_key where one study is trained alone.
+    """
 
     def trial_started(self, job: Job) -> None: ...
     def trial_reported(self, key: str, report: Report) -> None: ...
@@ -33,7 +36,6 @@ class Told:
     def __init__(self, observers: Sequence[Observer], breaker: Breaker) -> None:
         self.observers, self.breaker = observers, breaker
         self.fault: Exception | None = None  # why no trial of this run can go on
-        self.given_up: dict[str, str] = {}  # by key, with the cause
         self._waiting: list[tuple[Outcome, Callable[[], None]]] = []  # for any first step
 
     def started(self, job: Job) -> None:
@@ -55,7 +57,7 @@ class Told:
             return
         self.breaker.failed(job.variants[0], event)
         for observer in self.observers:
-            observer.attempt_failed(job.key, event.cause)
+            observer.attempt_failed(job.id, event.cause)
         if (cause := self.breaker.fault()) is not None:
             self.fault = systemic(cause)
 
@@ -71,7 +73,6 @@ class Told:
             observer.trial_ended(key, outcome)
 
     def gave_up(self, key: str, cause: str) -> None:
-        self.given_up[key] = cause
         for observer in self.observers:
             observer.trial_given_up(key, cause)
 

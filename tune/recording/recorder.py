@@ -7,7 +7,7 @@ turn of the loop what is on disk by then is told, in the loop's own thread.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
@@ -16,14 +16,13 @@ from ray import tune as ray_tune
 
 from harness.errors import StudyStopped, UserError
 from harness.runs.attempts import ATTEMPT_EVENT, AttemptBegan, AttemptEnd, AttemptEnded
-from harness.runs.folder import StudyFolder
 from harness.training.records import Outcome, Report
 from tune.cluster.nodes import lost_nodes
 from tune.gangs.trainable import ATTEMPT, OUTCOME, REPORT
-from tune.job import Job
+from tune.job import Job, job_id, task_of
 from tune.recording.breaker import Breaker
 from tune.recording.observers import Observer, Told
-from tune.recording.trial_files import TrialFiles
+from tune.recording.trial_files import HoldsTrials, TrialFiles
 from tune.recording.writer import Writer
 
 LOOK_FOR_STOPS_S = 2.0
@@ -39,23 +38,27 @@ NOTHING_ELSE_S = 1.0
 class Recorder(ray_tune.Callback):  # type: ignore[misc]
     """Has what trials yield written into their folders, then told to the observers.
 
+    A trial is known by its `Job.id`. Where all trials of one task fail alike, that task is set
+    aside and the others go on; where no task is left, the run ends.
+
     Args:
-        job_of: the job with a trial_key.
-        breaker: see `Told`.
+        job_of: the job with an id.
+        breakers: by task, see `Told`; of a study that is trained alone under an empty name.
         deadline: by `time.monotonic`, after which trials are stopped; None: never.
     """
 
     def __init__(
         self,
-        folder: StudyFolder,
+        folder: HoldsTrials,
         *,
         job_of: Callable[[str], Job],
         observers: Sequence[Observer],
-        breaker: Breaker,
+        breakers: Mapping[str, Breaker],
         deadline: float | None = None,
     ) -> None:
         self.folder, self.job_of, self.deadline = folder, job_of, deadline
-        self.told = Told(observers, breaker)
+        self.tasks = {task: Told(observers, breaker) for task, breaker in breakers.items()}
+        self.own_fault: Exception | None = None  # no task's
         self.writer, self.files = Writer(), TrialFiles(folder)
         # What has come in, and need not be on disk yet.
         self.begun: dict[str, float] = {}  # trials that have not ended
@@ -80,17 +83,17 @@ class Recorder(ray_tune.Callback):  # type: ignore[misc]
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
         job = self.job_of(_key(trial))
-        if job.key not in self.begun:  # else it is another attempt
-            self.begun[job.key] = time.monotonic()
-            self.told.started(job)
+        if job.id not in self.begun:  # else it is another attempt
+            self.begun[job.id] = time.monotonic()
+            self._told(job.id).started(job)
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **_: Any
     ) -> None:
         result.pop("config", None)  # Tune keeps the last result of every trial
-        if self.fault is not None:
-            return
         key = _key(trial)
+        if self.fault is not None or self._told(key).fault is not None:
+            return
         if ATTEMPT in result:
             event = ATTEMPT_EVENT.validate_json(result[ATTEMPT])
             if isinstance(event, AttemptBegan):
@@ -107,6 +110,10 @@ class Recorder(ray_tune.Callback):  # type: ignore[misc]
         key = _key(trial)
         if key not in self.begun or self.wants_end():
             return  # all of them were stopped, and none by a scheduler
+        if self._told(key).fault is not None:
+            self._close(key, "stopped", "its task was set aside: all its trials fail alike")
+            self._forget(key)
+            return
         if (why := self.stops.get(key)) is not None:
             self.write(partial(self.files.clear_stop, key))
             self._close(key, "stopped", why)
@@ -135,7 +142,8 @@ class Recorder(ray_tune.Callback):  # type: ignore[misc]
 
     def wants_stop(self, trial_id: str, result: dict[str, Any]) -> bool:
         """Whether somebody asked for the end of this trial."""
-        return result["config"]["trial"]["key"] in self.stops
+        key = _id(result["config"])
+        return key in self.stops or self._told(key).fault is not None
 
     def wants_end(self) -> bool:
         """Whether nothing more is to be trained."""
@@ -143,15 +151,20 @@ class Recorder(ray_tune.Callback):  # type: ignore[misc]
 
     def end(self, why: str) -> None:
         """Ends the run for a reason that is no trial's."""
-        self.told.fault = self.fault or StudyStopped(why)
+        self.own_fault = self.fault or StudyStopped(why)
 
     @property
     def fault(self) -> Exception | None:
-        return self.told.fault
+        """Why the run ends: its own reason, or the first task's where every one is set aside."""
+        faults = [told.fault for told in self.tasks.values()]
+        return self.own_fault or (faults[0] if all(faults) else None)
 
-    @property
-    def given_up(self) -> dict[str, str]:
-        return self.told.given_up
+    def fault_of(self, task: str) -> Exception | None:
+        """Why a task is set aside."""
+        return self.tasks[task].fault
+
+    def _told(self, key: str) -> Told:
+        return self.tasks[task_of(key)]
 
     @property
     def is_late(self) -> bool:
@@ -173,12 +186,12 @@ class Recorder(ray_tune.Callback):  # type: ignore[misc]
             self.writer.drain()
         except OSError as error:
             place = error.filename or self.folder.path
-            self.told.fault = StudyStopped(
+            self.own_fault = StudyStopped(
                 f"cannot write {place}: {error.strerror}: make room there, and run the same "
                 "command again; what was finished is kept"
             )
         except UserError as error:  # a damaged file
-            self.told.fault = error
+            self.own_fault = error
 
     def has_told_ends(self, *, wait: bool) -> bool:
         """Whether every trial that has ended is on disk and told of.
@@ -214,7 +227,8 @@ class Recorder(ray_tune.Callback):  # type: ignore[misc]
             self.tell()
         finally:
             self.writer.stop()
-        self.told.is_over()
+        for told in self.tasks.values():
+            told.is_over()
 
     # The course of an attempt.
 
@@ -224,14 +238,14 @@ class Recorder(ray_tune.Callback):  # type: ignore[misc]
 
     def _report(self, key: str, report: Report) -> None:
         self.came_to[key] = max(report.step, self.came_to.get(key, -1))
-        told = partial(self.told.reported, key, report)
+        told = partial(self._told(key).reported, key, report)
         self.write(partial(self.files.report, key, report), told)
         self.write(partial(self.files.stops, [key]), self.stops.update)
 
     def _end_attempt(self, key: str, event: AttemptEnded) -> None:
         self.attempts.pop(key, None)
         self.ended[key] = event
-        told = partial(self.told.attempt_ended, self.job_of(key))
+        told = partial(self._told(key).attempt_ended, self.job_of(key))
         self.write(partial(self.files.end_attempt, key, event), told)
 
     def _actor_failed(self, trial: Any) -> None:
@@ -262,17 +276,17 @@ class Recorder(ray_tune.Callback):  # type: ignore[misc]
         finish = partial(self._finish, key, outcome, wall_time_s)
         if outcome.outcome in ("failed", "out_of_memory"):
             # Whether anything has trained by now is known when all before this is told.
-            self.write(_nothing, lambda _: self.told.failed(outcome, finish), awaited=True)
+            self.write(_nothing, lambda _: self._told(key).failed(outcome, finish), awaited=True)
         else:
             finish()
 
     def _finish(self, key: str, outcome: Outcome, wall_time_s: float | None) -> None:
         work = partial(self.files.finish, key, outcome, wall_time_s)
-        self.write(work, partial(self.told.ended, key), awaited=True)
+        self.write(work, partial(self._told(key).ended, key), awaited=True)
 
     def _give_up(self, key: str, cause: str) -> None:
         self._forget(key)
-        self.write(_nothing, lambda _: self.told.gave_up(key, cause), awaited=True)
+        self.write(_nothing, lambda _: self._told(key).gave_up(key, cause), awaited=True)
 
     def _forget(self, key: str) -> float | None:
         """What has come in of a trial that is over; returns when it began."""
@@ -286,7 +300,11 @@ class Recorder(ray_tune.Callback):  # type: ignore[misc]
 
 
 def _key(trial: Any) -> str:
-    return str(trial.config["trial"]["key"])
+    return _id(trial.config)
+
+
+def _id(config: Mapping[str, Any]) -> str:
+    return job_id(config["trial"]["task"], config["trial"]["key"])
 
 
 def _nothing() -> None:

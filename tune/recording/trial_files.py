@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from pathlib import Path
+from typing import Any, Protocol
 
 from harness.runs.attempts import AttemptBegan, AttemptEnded
-from harness.runs.folder import StudyFolder
+from harness.runs.folder import TrialFolder
 from harness.study.trial import TrialSpec
 from harness.training.records import Outcome, Report
+
+
+class HoldsTrials(Protocol):
+    """The folder of a study, or that of a suite, where a trial is `TASK/TRIAL_KEY`."""
+
+    @property
+    def path(self) -> Path: ...
+    def trial(self, key: str) -> TrialFolder: ...
 
 
 class TrialFiles:
     """Writes into the folders of the trials, and knows how far each of them has come there."""
 
-    def __init__(self, folder: StudyFolder) -> None:
+    def __init__(self, folder: HoldsTrials) -> None:
         self.folder = folder
         self.steps: dict[str, int] = {}  # of the last report
         self.last: dict[str, Report] = {}  # of this run

@@ -15,7 +15,6 @@ from harness.runs.search_log import Event, Suggested
 from harness.study.settings import AshaSettings
 from harness.training.records import Report
 from tune.gangs.trainable import LOSS, STEP
-from tune.queue import InOrder
 from tune.search.rounds import Round
 
 
@@ -28,7 +27,7 @@ class EarlierRun:
     reports: Sequence[Report]
 
 
-class HalvingWithinVariants(InOrder):
+class HalvingWithinVariants:
     """One ASHA scheduler of Ray Tune for each variant.
 
     Args:
@@ -46,7 +45,6 @@ class HalvingWithinVariants(InOrder):
         variants: Iterable[str],
         earlier: Iterable[EarlierRun],
     ) -> None:
-        super().__init__()
         self.steps = steps
         self.by_variant = {
             name: AsyncHyperBandScheduler(

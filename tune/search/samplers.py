@@ -8,16 +8,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from harness.analysis.search.distributions import distributions, holds
 from harness.runs.search_log import Ended
-from harness.study.search_space import (
-    Choice,
-    Grid,
-    Int,
-    LogUniform,
-    Point,
-    Space,
-    grid_points,
-)
+from harness.study.search_space import Point, Space, grid_points
 
 # Optuna's own default is 10 random points before the estimator starts; a small budget would never
 # leave them, so at most half of it is random.
@@ -88,11 +81,11 @@ class Tpe:
             seed=int(seed), n_startup_trials=self.random_points, constant_liar=True
         )
         study = optuna.create_study(sampler=sampler, direction="minimize")
-        distributions = _distributions(self.space)
+        own = distributions(self.space)
         for point, ended in earlier:
-            if _holds(self.space, point):
-                study.add_trial(_trial(point, ended, distributions))
-        return dict(study.ask(distributions).params)
+            if holds(self.space, point):
+                study.add_trial(_trial(point, ended, own))
+        return dict(study.ask(own).params)
 
 
 def _trial(point: Point, ended: Ended | None, distributions: dict[str, Any]) -> Any:
@@ -107,31 +100,3 @@ def _trial(point: Point, ended: Ended | None, distributions: dict[str, Any]) -> 
         elif ended.state == "pruned":
             told["intermediate_values"] = {ended.step or 0: ended.told}
     return create_trial(params=point, distributions=distributions, **told)
-
-
-def _holds(space: Space, point: Point) -> bool:
-    """Whether the point lies in the space: after an amendment of the study it need not."""
-    return point.keys() == space.keys() and all(
-        point[name] in dimension.values
-        if isinstance(dimension, Choice | Grid)
-        else dimension.low <= point[name] <= dimension.high  # type: ignore[operator]
-        for name, dimension in space.items()
-    )
-
-
-def _distributions(space: Space) -> dict[str, Any]:
-    from optuna.distributions import (
-        CategoricalDistribution,
-        FloatDistribution,
-        IntDistribution,
-    )
-
-    def distribution(dimension: Any) -> Any:
-        if isinstance(dimension, Choice | Grid):
-            return CategoricalDistribution(dimension.values)
-        if isinstance(dimension, Int):
-            return IntDistribution(dimension.low, dimension.high)
-        logarithmic = isinstance(dimension, LogUniform)
-        return FloatDistribution(dimension.low, dimension.high, log=logarithmic)
-
-    return {name: distribution(dimension) for name, dimension in space.items()}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -67,9 +66,6 @@ class LoggedSearch(OwnSearcher):
         self.queue: deque[tuple[Suggested, int]] = deque()
         self.jobs: dict[str, Job] = {}  # handed out in this process, by trial_key
         self.over = 0  # of these, as Tune sees it: its outcome need not be on disk yet
-        # A recorder's, where there is one: see `Recorder.write` and `Recorder.has_told_ends`.
-        self.write: Callable[[Callable[[], None]], None] = lambda work: work()
-        self.has_told_ends: Callable[..., bool] = lambda *, wait: True
         self.given_up_in_a_row = 0
         events = self.log.events()
         self.ended = {(e.variant, e.index): e for e in events if isinstance(e, Ended)}

@@ -41,16 +41,21 @@ def draw_all(study: StudyResults) -> dict[str, FigureImage]:
         for name, (title, function) in FIGURES.items():
             drawing = function(study)
             if drawing is not None:
-                lay_out(drawing.figure)
-                images[name] = FigureImage(
-                    name=name,
-                    title=title,
-                    caption=drawing.caption,
-                    png=png(drawing.figure),
-                    svg=svg(drawing.figure),
-                    width=round(float(drawing.figure.get_figwidth()) * 96),
-                )
+                images[name] = image_of(drawing, name=name, title=title)
     return images
 
 
-__all__ = ["FIGURES", "draw_all"]
+def image_of(drawing: Drawing, *, name: str, title: str) -> FigureImage:
+    """The drawing as the report holds it; within `style`."""
+    lay_out(drawing.figure)
+    return FigureImage(
+        name=name,
+        title=title,
+        caption=drawing.caption,
+        png=png(drawing.figure),
+        svg=svg(drawing.figure),
+        width=round(float(drawing.figure.get_figwidth()) * 96),
+    )
+
+
+__all__ = ["FIGURES", "draw_all", "image_of"]

@@ -63,21 +63,31 @@ def style() -> Iterator[None]:
 
 
 def appearances(study: StudyResults) -> dict[str, Appearance]:
-    """The baseline is black; the others take the palette in the order of the study file.
+    """How each variant of the study looks, see `looks`."""
+    return looks(study.challengers, baseline=study.baseline, ranked=study.ranked())
+
+
+def looks(
+    challengers: Sequence[str], *, baseline: str, ranked: Sequence[str]
+) -> dict[str, Appearance]:
+    """The baseline is black; the others take the palette in the order of the file.
 
     With more variants than colours only the best ones get a colour and the others are grey: twenty
     hues are told apart by nobody.
+
+    Args:
+        ranked: all names, the best first.
     """
     colours = [f"#{c.lstrip('#')}" for c in mpl.rcParams["axes.prop_cycle"].by_key()["color"]]
-    in_colour = study.challengers
+    in_colour = tuple(challengers)
     if len(in_colour) > len(colours):
-        best = [variant for variant in study.ranked() if variant != study.baseline][:HIGHLIGHTED]
-        in_colour = tuple(variant for variant in study.challengers if variant in best)
+        best = [variant for variant in ranked if variant != baseline][:HIGHLIGHTED]
+        in_colour = tuple(variant for variant in challengers if variant in best)
     muted = Appearance(colour=MUTED_COLOUR, marker="o", muted=True)
-    assigned = dict.fromkeys(study.challengers, muted)
+    assigned = dict.fromkeys(challengers, muted)
     for variant, colour, marker in zip(in_colour, colours, MARKERS, strict=False):
         assigned[variant] = Appearance(colour=colour, marker=marker)
-    return {study.baseline: Appearance(colour=BASELINE_COLOUR, marker="o"), **assigned}
+    return {baseline: Appearance(colour=BASELINE_COLOUR, marker="o"), **assigned}
 
 
 def new_axes(*, height: float, width: float = WIDTH) -> tuple[Figure, Axes]:
@@ -155,6 +165,7 @@ __all__ = [
     "broken",
     "highest_shown",
     "lay_out",
+    "looks",
     "name_rows",
     "new_axes",
     "png",

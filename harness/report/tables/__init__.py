@@ -18,7 +18,7 @@ from harness.report.tables.experts import expert_movement
 from harness.report.tables.machine import counters, dead_experts, speed
 from harness.report.tables.measures import changes, data_efficiency, measures, speedup
 from harness.report.tables.results import failures, outcomes, outcomes_in_words, results, targets
-from harness.report.tables.search import chosen, ledger, search_failures
+from harness.report.tables.search import chosen, importance, ledger, search_failures
 from harness.report.tables.settings import routes, settings
 
 __all__ = [
@@ -35,6 +35,7 @@ __all__ = [
     "expert_movement",
     "failed_attempts",
     "failures",
+    "importance",
     "leaked_losses",
     "ledger",
     "looks",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from harness.analysis.search.importance import LEVEL, Importance
 from harness.analysis.shrinkage import not_tuned, shrinkages
 from harness.analysis.study_results import StudyResults
 from harness.report import numbers
@@ -107,6 +108,35 @@ LEDGER_NOTE = (
     "What each variant was given; the budget of a search counts what diverged, failed or was "
     "stopped. A horizon is the baseline at another length, for the speed-up. Time is that of the "
     "training runs from start to end, added up."
+)
+
+
+def importance(found: Sequence[Importance]) -> Table | None:
+    """What each setting of a search did to its score; None where no search was large enough."""
+    if all(item.why_not for item in found):
+        return None
+    rows: list[tuple[str, ...]] = []
+    for item in found:
+        if item.why_not:
+            rows.append((item.variant, *[numbers.MISSING] * 4, f"{item.why_not}"))
+        for setting, share in item.shares.items():
+            remark = "" if item.beyond_chance(setting) else "not told from chance"
+            better = f"{item.better} of {item.configurations}"
+            p = numbers.probability(item.p[setting])
+            percent = numbers.percent(share, digits=0)
+            rows.append((item.variant, setting, percent, p, better, remark))
+    columns = [*left("variant", "setting"), *right("importance", "p", "better half")]
+    return table(
+        "Importance of the settings", [*columns, wide("remark")], rows, note=IMPORTANCE_NOTE
+    )
+
+
+IMPORTANCE_NOTE = (
+    "How far the better half of the configurations lies elsewhere than all of them, setting by "
+    "setting (PED-ANOVA, within the space that was searched). The shares of a variant add up to "
+    "100 %, also where no setting does anything; p says how often shuffled scores give any setting "
+    f"as much, and above {LEVEL:g} a share says nothing. Effects of two settings together are not "
+    "seen."
 )
 
 

@@ -1,21 +1,15 @@
 """An analysis for a terminal of 80 columns: verdicts first, then what they rest on."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
-from rich import box
-from rich.cells import cell_len
-from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
-from rich.padding import Padding
+from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from harness.analysis.results import Analysis, Comparison, TargetResult, VariantSummary
 from harness.analysis.stats.intervals import Interval
 from harness.analysis.wording import p_value, written
-
-NAME_WIDTH = 12
-"""Names fold down to this; if the numbers leave less, there is no table."""
+from harness.report.terminal.sheet import Sheet, folded
 
 VERDICT_STYLES = {
     "better by the margin": "bold green",
@@ -42,70 +36,17 @@ def _verdicts(comparisons: Sequence[Comparison], targets: Sequence[TargetResult]
     grid = Table.grid(padding=(0, 2, 0, 0))
     for comparison in comparisons:
         style = VERDICT_STYLES[comparison.verdict]
-        grid.add_row(Text(comparison.verdict, style=style), _folded(comparison.sentence))
+        grid.add_row(Text(comparison.verdict, style=style), folded(comparison.sentence))
     for target in targets:
         style = VERDICT_STYLES["better" if target.below else "inconclusive"]
         word = "below" if target.below else "not shown"
-        grid.add_row(Text(word, style=style), _folded(target.sentence))
+        grid.add_row(Text(word, style=style), folded(target.sentence))
     return grid
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Sheet:
-    """Rows of text that begin with a name: a table where it fits, else a paragraph a row.
-
-    Names and words fold. A number is never cut, however many digits it has, and nothing in a cell
-    is markup.
-    """
-
-    title: str
-    headings: Sequence[str]
-    rows: Sequence[Sequence[str]]
-    last_is_words: bool = False
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        widths = self._widths(options.max_width)
-        yield self._paragraphs() if widths is None else self._table(widths)
-
-    def _widths(self, available: int) -> list[int] | None:
-        """Of all columns; None where the numbers leave too little for the names."""
-        columns = list(zip(self.headings, *self.rows, strict=True))
-        widths = [max(map(cell_len, column)) for column in columns]
-        # One space on either side of a column, and a blank line of the box between two.
-        left = available - sum(widths[1:]) - 3 * (len(widths) - 1) - 2
-        if self.last_is_words and left < widths[0]:
-            longest = max(cell_len(word) for cell in columns[-1] for word in cell.split())
-            spared = min(widths[-1] - longest, widths[0] - left)
-            widths[-1], left = widths[-1] - spared, left + spared
-        if left < min(widths[0], NAME_WIDTH):
-            return None
-        return [min(widths[0], left), *widths[1:]]
-
-    def _table(self, widths: Sequence[int]) -> Table:
-        table = Table(
-            title=self.title, title_justify="left", box=box.SIMPLE, padding=(0, 1), pad_edge=False
-        )
-        for index, (heading, width) in enumerate(zip(self.headings, widths, strict=True)):
-            words = index == 0 or (self.last_is_words and index == len(widths) - 1)
-            table.add_column(
-                heading, justify="left" if words else "right", width=width, overflow="fold"
-            )
-        for row in self.rows:
-            table.add_row(*map(_folded, row))
-        return table
-
-    def _paragraphs(self) -> Group:
-        parts: list[RenderableType] = [Text(f"{self.title}\n", style="italic")]
-        for name, *cells in self.rows:
-            named = zip(self.headings[1:], cells, strict=True)
-            body = "; ".join(f"{heading} {cell}" for heading, cell in named)
-            parts += [_folded(name), Padding(_folded(body), (0, 0, 0, 2))]
-        return Group(*parts, Text())
-
-
-def _variants_sheet(summaries: Sequence[VariantSummary], alpha: float) -> _Sheet:
+def _variants_sheet(summaries: Sequence[VariantSummary], alpha: float) -> Sheet:
     level = f"{100 * (1 - alpha):.4g} % interval"
-    return _Sheet(
+    return Sheet(
         title="Variants: final value over seeds",
         headings=("variant", "seeds", "mean", "sd", level, "median", "outcomes"),
         rows=[
@@ -124,7 +65,7 @@ def _variants_sheet(summaries: Sequence[VariantSummary], alpha: float) -> _Sheet
     )
 
 
-def _comparisons_sheet(comparisons: Sequence[Comparison]) -> _Sheet:
+def _comparisons_sheet(comparisons: Sequence[Comparison]) -> Sheet:
     margin = any(comparison.equivalence for comparison in comparisons)
     dunnett = _shows_dunnett(comparisons)
     optional = [*["TOST p"] * margin, *["Dunnett p"] * dunnett]
@@ -143,7 +84,7 @@ def _comparisons_sheet(comparisons: Sequence[Comparison]) -> _Sheet:
         if dunnett:
             cells.append(_short_p(comparison.block_dunnett_p))
         rows.append(cells)
-    return _Sheet(
+    return Sheet(
         title="Comparisons with the baseline",
         headings=("variant", "difference", "p", "adjusted p", "exact p", *optional),
         rows=rows,
@@ -155,8 +96,8 @@ def _shows_dunnett(comparisons: Sequence[Comparison]) -> bool:
     return len(comparisons) > 1 and any(c.block_dunnett_p is not None for c in comparisons)
 
 
-def _effects_sheet(comparisons: Sequence[Comparison]) -> _Sheet:
-    return _Sheet(
+def _effects_sheet(comparisons: Sequence[Comparison]) -> Sheet:
+    return Sheet(
         title="Effect sizes",
         headings=("variant", "d_z", "g_av", "A12"),
         rows=[
@@ -169,11 +110,6 @@ def _effects_sheet(comparisons: Sequence[Comparison]) -> _Sheet:
             for comparison in comparisons
         ],
     )
-
-
-def _folded(text: str) -> Text:
-    """Text from outside: never markup, and what is too long for a line goes on in the next."""
-    return Text(text, overflow="fold")
 
 
 def _bracket(interval: Interval | None) -> str:
@@ -211,7 +147,7 @@ def _notes(analysis: Analysis) -> Table:
     grid = Table.grid(padding=(0, 1, 0, 0))
     for line, names in said.items():
         about = f"{', '.join(dict.fromkeys(names))}: " if names else ""
-        grid.add_row(Text("-"), _folded(about + line))
+        grid.add_row(Text("-"), folded(about + line))
     return grid
 
 

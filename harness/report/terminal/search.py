@@ -6,12 +6,14 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from harness.analysis.search.importance import Importance, importances
 from harness.analysis.search.results import SearchResult, VariantSearch
+from harness.report import numbers
 from harness.study.search_space import settings_text
 
 
 def render_search(search: SearchResult) -> RenderableType:
-    """The ledger, the chosen settings and the edge gate of every variant."""
+    """The ledger, the chosen settings, what the settings were worth and the edge gate."""
     table = Table("variant", title=f"search ({search.searcher})", title_justify="left")
     for column in ("tried", "stopped", "lost", "tokens", "hours"):
         table.add_column(column, justify="right")
@@ -33,7 +35,24 @@ def render_search(search: SearchResult) -> RenderableType:
         for variant in search.variants.values()
         for edge in variant.edges
     ]
-    return Group(table, *warnings)
+    important = [
+        Text(line, style="dim") for item in importances(search) if (line := _important(item))
+    ]
+    return Group(table, *important, *warnings)
+
+
+def _important(item: Importance) -> str:
+    """`muon: importance of its settings beyond chance: lr 91 % (p = 0.02)`."""
+    if item.why_not:
+        return f"{item.variant}: importance of its settings unknown: {item.why_not}"
+    decided = [
+        f"{name} {numbers.percent(share, digits=0)} ({numbers.p_equals(item.p[name])})"
+        for name, share in item.shares.items()
+        if item.beyond_chance(name)
+    ]
+    if not decided:
+        return f"{item.variant}: no setting's importance is told from chance"
+    return f"{item.variant}: importance of its settings beyond chance: {', '.join(decided)}"
 
 
 def _chosen(variant: VariantSearch) -> str:

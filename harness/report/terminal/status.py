@@ -21,7 +21,7 @@ def status_values(study: StudySnapshot) -> dict[str, Any]:
 
     A trial that nobody trains any more, but that has reports and no outcome, is `interrupted`.
     """
-    names, driver = study.trial_names(), _driver(study.folder.owner())
+    names, driver = study.trial_names(), driver_values(study.folder.owner())
     nobody = driver["state"] in ("none", "dead")
     trials = {
         names[trial.planned]: {
@@ -33,7 +33,7 @@ def status_values(study: StudySnapshot) -> dict[str, Any]:
         }
         for trial in study.trials
     }
-    return {"study": study.folder.path.name, "driver": driver, "trials": trials}
+    return {"study": study.folder.name, "driver": driver, "trials": trials}
 
 
 def _attempts(trial: TrialSnapshot, *, nobody: bool) -> dict[str, Any]:
@@ -66,18 +66,18 @@ def render_status(status: dict[str, Any]) -> RenderableType:
     return Group(
         table,
         Text(", ".join(f"{count} {state}" for state, count in counts.items())),
-        Text(_sentence(status), style="yellow" if dead else ""),
+        Text(driver_sentence(status), style="yellow" if dead else ""),
     )
 
 
-def _driver(owner: Owner | None) -> dict[str, Any]:
+def driver_values(owner: Owner | None) -> dict[str, Any]:
     """`state`: lives, dead, unknown (on another host), or none: nobody runs the study."""
     if owner is None:
         return {"state": "none"}
     return {"state": owner.life(), **owner.model_dump(mode="json", exclude={"process_started"})}
 
 
-def _sentence(status: dict[str, Any]) -> str:
+def driver_sentence(status: dict[str, Any]) -> str:
     driver = status["driver"]
     if driver["state"] == "none":
         unfinished = any(row["state"] in OPEN for row in status["trials"].values())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import json
 from collections.abc import Callable
 
 import numpy as np
@@ -17,8 +19,9 @@ from harness.report.figures.sensitivity import sensitivity
 from harness.report.figures.tuning import tuning_curves
 from harness.report.html import write_html
 from harness.report.tables import chosen, ledger, search_failures
+from harness.report.terminal.search import render_search
 from harness.report.terminal.study import render_study
-from harness.report.write import gather
+from harness.report.write import gather, write_report
 from harness.runs.folder import StudyFolder
 from harness.runs.snapshot import load_snapshot
 
@@ -159,3 +162,26 @@ def test_a_search_under_way_has_a_page_without_results(made_up_search: Write) ->
     text = text_of(folder)
     assert ">Results</h2>" not in text
     assert "Chosen by the search" in text
+
+
+def test_the_importance_of_settings_stands_in_the_report_the_terminal_and_a_file(
+    made_up_search: Write,
+) -> None:
+    folder = made_up_search(tuning={"trials": 16}, tuning_seeds=(100,))
+    results = analyse_study(folder)
+    page = text_of(folder)
+    assert "Importance of the settings" in page
+    assert "aux_lr" in page.rsplit("Importance of the settings", 1)[1]
+    assert "(Watanabe et al., 2023)" in page
+    write_report(results)
+    written = json.loads((folder.report_folder / "importance.json").read_text())
+    assert written["muon"]["settings"]["lr"]["importance"] > 0.5
+    assert "adamw" not in written, "it searched one setting"
+    assert results.search is not None
+    console = Console(width=100, record=True, file=io.StringIO())
+    console.print(render_search(results.search))
+    assert "importance of its settings beyond chance: lr" in console.export_text()
+
+
+def test_a_search_that_is_too_small_has_no_table_of_importances(made_up_search: Write) -> None:
+    assert "Importance of the settings" not in text_of(made_up_search())

@@ -27,7 +27,7 @@ def test_a_worker_with_another_working_directory_or_home_finds_the_same_folder(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    told = CheckpointSettings(storage=storage).for_workers(OWN)
+    told = CheckpointSettings(storage=storage).for_workers(OWN, study=OWN.parents[2].name)
     expected = where.replace("HERE", str(tmp_path)).replace("HOME", str(tmp_path / "home"))
     assert told["checkpoints"] == expected
 

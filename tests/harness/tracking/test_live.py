@@ -51,7 +51,7 @@ def test_reports_come_while_the_run_goes_on_and_the_last_ones_at_its_end(
 
 def test_a_server_that_hangs_is_left_behind(made_up_study: Write, hanging: str) -> None:
     folder = made_up_study(**SMALL)
-    writer = LiveWriter(folder, hanging)
+    writer = LiveWriter(folder, tracking_uri=hanging)
     process = writer._process
     assert "sesame" not in Path(f"/proc/{process.pid}/cmdline").read_text()
     wait_until(lambda: os.getpriority(os.PRIO_PROCESS, process.pid) >= NICENESS, "its priority")

@@ -1,0 +1,1 @@
+"""From several tasks to a leaderboard: what the analyses of their studies say together."""

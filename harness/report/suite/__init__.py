@@ -1,0 +1,1 @@
+"""The report of a suite: the leaderboard first, then what it rests on, then each task."""

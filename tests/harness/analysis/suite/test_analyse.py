@@ -1,0 +1,160 @@
+"""A suite judged as a whole: whose error it is, what counts, and in which order."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import TypeAdapter
+from suites_of_tables import VARIANTS, made_task
+
+from harness.analysis.stats.intervals import Interval
+from harness.analysis.suite.analyse import analyse_tasks
+from harness.analysis.suite.results import SuiteAnalysis
+from harness.analysis.suite.task_data import TaskData
+from harness.study.suite_settings import SuiteSettings
+
+SETTINGS = SuiteSettings(resamples=200)
+EFFECTS = {"adamw": 0.0, "muon": -0.05, "lion": 0.0}
+
+
+def suite(tasks: list[TaskData], settings: SuiteSettings = SETTINGS, **more) -> SuiteAnalysis:
+    return analyse_tasks("made-up", tasks, settings, variants=VARIANTS, baseline="adamw", **more)
+
+
+def three(**more) -> list[TaskData]:
+    return [made_task(f"t{i}", EFFECTS, of=3, seed=i, **more) for i in range(3)]
+
+
+def test_a_verdict_is_adjusted_for_every_contestant_on_every_task() -> None:
+    tasks = three()
+    analysis = suite(tasks)
+    for task in tasks:
+        assert task.analysis is not None
+        for comparison in task.analysis.comparisons:
+            result = analysis.result(task.name, comparison.variant)
+            assert result.adjusted_p == pytest.approx(min(1.0, 6 * comparison.p))
+            assert result.interval is not None
+            assert result.interval.level == pytest.approx(1 - 0.05 / 6)
+            assert (result.adjusted_p < 0.05) == (0.0 not in result.interval)
+            assert result.sentence is not None
+            assert "adjusted for 6" in result.sentence
+    assert analysis.standing("muon").better == 3
+    assert analysis.standing("muon").sentence == (
+        "muon is better than adamw on 3 of 3 tasks, worse on none"
+    )
+    assert "at most 0.05" in analysis.notes[0]
+
+
+def test_the_leaderboard_is_in_the_order_of_the_area_and_ties_share_a_place() -> None:
+    analysis = suite(three(costs={"adamw": 1000.0, "muon": 500.0, "lion": 1000.0}))
+    assert analysis.ordered_by == "score"
+    assert [row.variant for row in analysis.leaderboard] == ["muon", "adamw", "lion"]
+    assert [row.place for row in analysis.leaderboard] == [1, 2, 2]
+    best, base = analysis.leaderboard[:2]
+    assert best.score is not None
+    assert base.score is not None
+    assert best.score.value == 1.0
+    assert base.score.value == pytest.approx(2 / 3)
+    assert best.speedup is not None
+    assert best.speedup.value == pytest.approx(2.0)
+    assert base.speedup is None
+    profile = next(p for p in analysis.profiles if p.variant == "adamw")
+    assert profile.ratios == (1.0, 2.0, 4.0)
+    assert profile.shares == (0.0, 1.0, 1.0)
+
+
+def test_without_costs_the_mean_rank_orders() -> None:
+    analysis = suite(three())
+    assert analysis.ordered_by == "mean rank"
+    assert analysis.leaderboard[0].variant == "muon"
+    assert analysis.profiles == ()
+    assert analysis.leaderboard[0].score is None
+
+
+def test_a_diverged_task_counts_and_is_seen() -> None:
+    costs = {"adamw": 1000.0, "muon": 500.0, "lion": 900.0}
+    tasks = [
+        made_task(f"t{i}", EFFECTS, of=3, seed=i, costs=costs, lost={"muon": 8} if i == 0 else {})
+        for i in range(3)
+    ]
+    analysis = suite(tasks)
+    row = analysis.standing("muon")
+    assert (row.reached, row.tasks) == (2, 3)
+    assert (row.lost, row.diverged, row.runs) == (8, 8, 24)
+    assert row.score is not None
+    assert row.score.value == pytest.approx(2 / 3)
+    assert row.speedup is None
+    lost = analysis.result("t0", "muon")
+    assert (lost.rank, lost.cost, lost.ratio, lost.mean_loss) == (3.0, None, None, None)
+    assert lost.verdict == "worse"
+    assert row.worse == 1
+    assert any("did not complete" in note for note in analysis.notes)
+
+
+def test_an_unfinished_task_counts_nowhere_but_keeps_its_share_of_the_error() -> None:
+    whole, part = suite(three()), suite([*three()[:2], TaskData(name="t2", why_not="no seeds")])
+    assert part.result("t0", "muon").adjusted_p == whole.result("t0", "muon").adjusted_p
+    assert part.result("t2", "muon").rank is None
+    assert part.standing("muon").tasks == 2
+    assert part.tasks[2].why_not == "no seeds"
+    assert any("t2" in note for note in part.notes)
+    nothing = suite([TaskData(name="t0", why_not="no seeds")])
+    assert nothing.leaderboard == ()
+    assert nothing.ranks.why_not == "no task has a result yet"
+
+
+def test_few_tasks_are_said_to_be_worth_little_for_ranks() -> None:
+    ranks = suite(three()).ranks
+    assert ranks.note is not None
+    assert "too few" in ranks.note
+    assert ranks.groups
+    many = suite([made_task(f"t{i}", EFFECTS, of=9, seed=i) for i in range(9)]).ranks
+    assert many.note is None
+    assert many.friedman_p is not None
+    two = analyse_tasks("x", three(), SETTINGS, variants=["adamw", "muon"], baseline="adamw")
+    assert two.ranks.why_not is not None
+
+
+def test_it_comes_back_from_json_as_it_was() -> None:
+    tasks = [
+        replace(task, active_parameters=10.0**i, tokens=1e9)
+        for i, task in enumerate(three(costs={"adamw": 1000.0, "muon": 500.0, "lion": 900.0}))
+    ]
+    analysis = suite(tasks)
+    values = json.loads(json.dumps(analysis.to_json(), allow_nan=False))
+    assert values.pop("suite_schema_version") == 1
+    assert TypeAdapter(SuiteAnalysis).validate_python(values) == analysis
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.permutations(range(3)))
+def test_the_order_of_the_tasks_decides_nothing_but_the_draws(order) -> None:
+    costs = {"adamw": 1000.0, "muon": 700.0, "lion": 1100.0}
+    tasks = three(costs=costs)
+    one, other = suite(tasks), suite([tasks[index] for index in order])
+    for row in one.leaderboard:
+        twin = other.standing(row.variant)
+        assert twin.place == row.place
+        for score in ("score", "mean_rank", "speedup", "iqm_difference", "improvement"):
+            a, b = getattr(row, score), getattr(twin, score)
+            assert a is b is None or a.value == pytest.approx(b.value)
+    assert one.ranks == other.ranks
+
+
+def test_every_interval_contains_what_it_is_of() -> None:
+    rng = np.random.default_rng(0)
+    costs = {"adamw": 1000.0, "muon": 700.0, "lion": 950.0}
+    analysis = suite(
+        [made_task(f"t{i}", EFFECTS, of=4, seed=rng.integers(99), costs=costs) for i in range(4)]
+    )
+    for row in analysis.leaderboard:
+        for score in ("score", "iqm_difference", "iqm_speedup", "improvement", "mean_rank"):
+            estimate = getattr(row, score)
+            if estimate is not None and estimate.low is not None and estimate.high is not None:
+                interval = Interval(low=estimate.low, high=estimate.high, level=estimate.level)
+                assert estimate.value in interval
