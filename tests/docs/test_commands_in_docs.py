@@ -36,6 +36,8 @@ ELSEWHERE = {
     r"optbench calibrate (--seed 0 --figure|--noise) ": (
         "tests/harness/analysis/calibration/test_calibrate.py"
     ),
+    r"optbench suite score ": "tests/harness/analysis/suite/test_from_table.py",
+    r"optbench suite calibrate": "tests/harness/analysis/calibration/test_suites.py",
     r"optbench .*studies/(lion|look-back|notes)\.toml": "tests/docs/test_newcomer.py",
     r"python (make_notes\.py|-m pytest .*test_registry\.py)$": "tests/docs/test_newcomer.py",
     r"torchrun .*-m harness trial ": "tests/distributed/test_workers_agree.py",
