@@ -118,6 +118,7 @@ def the_options_exist(text: str) -> None:
 
 def test_commands_inside_sentences_exist(pages: list[Path]) -> None:
     known = {command.name or command.callback.__name__ for command in app.registered_commands}  # type: ignore[union-attr]
+    known |= {group.name or group.typer_instance.info.name for group in app.registered_groups}
     said = {
         word
         for page in pages

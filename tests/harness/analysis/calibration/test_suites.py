@@ -9,10 +9,10 @@ SUITES = 60
 
 
 def test_any_false_verdict_over_all_tasks_and_contestants_is_as_rare_as_alpha() -> None:
-    suites, alpha = 1500, 0.1
+    suites, alpha = 20_000, 0.05
     found = false_suites(np.random.default_rng(1), suites=suites, tasks=4, seeds=5, alpha=alpha)
     assert found <= stats.binom.ppf(0.999, suites, alpha) / suites
-    assert found > alpha / 2  # not by saying nothing
+    assert found > 0.8 * alpha  # and hardly rarer: the share is not wasted
 
 
 def test_coverage_lies_inside_its_binomial_bounds() -> None:
