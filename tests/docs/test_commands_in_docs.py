@@ -38,6 +38,8 @@ ELSEWHERE = {
         "tests/harness/analysis/calibration/test_calibrate.py"
     ),
     r"optbench compare (--from-logs|read\.csv)": "tests/docs/test_logs_page.py",
+    r"optbench suite score ": "tests/harness/analysis/suite/test_from_table.py",
+    r"optbench suite calibrate": "tests/harness/analysis/calibration/test_suites.py",
     r"optbench .*studies/(lion|look-back|notes)\.toml": "tests/docs/test_newcomer.py",
     r"optbench run of-others\.toml": "tests/docs/test_optimizer_of_others.py",
     r"python (make_notes\.py|-m pytest .*test_registry\.py)$": "tests/docs/test_newcomer.py",
@@ -119,6 +121,7 @@ def the_options_exist(text: str) -> None:
 
 def test_commands_inside_sentences_exist(pages: list[Path]) -> None:
     known = {command.name or command.callback.__name__ for command in app.registered_commands}  # type: ignore[union-attr]
+    known |= {group.name or group.typer_instance.info.name for group in app.registered_groups}
     said = {
         word
         for page in pages

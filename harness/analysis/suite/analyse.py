@@ -170,10 +170,20 @@ def _notes(
     level = f"{100 * (1.0 - settings.alpha):.4g} %"
     family = len(tasks) * len(challengers)
     notes = [
-        f"difference = contestant - {baseline}, lower is better; the {family} verdicts of "
-        f"{len(tasks)} tasks and {len(challengers)} challengers hold together: the chance of any "
+        f"difference = contestant - {baseline}, lower is better; the verdicts of {len(tasks)} "
+        f"tasks on {', '.join(challengers)} hold together ({family} in all): the chance of any "
         f"false one is at most {settings.alpha:g}"
     ]
+    late = [
+        task.name
+        for task in done
+        if task.analysis is not None and any(c.exploratory for c in task.analysis.comparisons)
+    ]
+    if late:
+        notes.append(
+            f"exploratory on {', '.join(late)}: seeds were added there after results could be "
+            "seen, so the verdicts do not keep that promise"
+        )
     if waiting := [task.name for task in tasks if task.why_not is not None]:
         notes.append(f"no result yet on {', '.join(waiting)}: not counted anywhere")
     if not done:

@@ -108,6 +108,17 @@ def test_an_unfinished_task_counts_nowhere_but_keeps_its_share_of_the_error() ->
     assert nothing.ranks.why_not == "no task has a result yet"
 
 
+def test_verdicts_of_seeds_that_were_added_late_are_said_to_be_exploratory() -> None:
+    tasks = three()
+    assert not any("exploratory" in note for note in suite(tasks).notes)
+    assert tasks[1].analysis is not None
+    late = tuple(replace(c, exploratory=True) for c in tasks[1].analysis.comparisons)
+    tasks[1] = replace(tasks[1], analysis=replace(tasks[1].analysis, comparisons=late))
+    analysis = suite(tasks)
+    assert any(note.startswith("exploratory on t1:") for note in analysis.notes)
+    assert analysis.result("t1", "muon").exploratory
+
+
 def test_few_tasks_are_said_to_be_worth_little_for_ranks() -> None:
     ranks = suite(three()).ranks
     assert ranks.note is not None

@@ -71,6 +71,9 @@ def test_a_table_of_several_tasks_is_scored(tmp_path: Path) -> None:
     assert [row.variant for row in analysis.leaderboard] == ["muon", "lion", "adamw"]
     muon = analysis.standing("muon")
     assert (muon.better, muon.reached, muon.tasks) == (3, 3, 3)
+    verdict = analysis.result("s0", "lion")
+    assert verdict.interval is not None
+    assert verdict.interval.level == pytest.approx(1 - 0.05 / 6)
     (scaling,) = (s for s in analysis.speedups if s.variant == "muon")
     assert scaling.fit is not None
     assert scaling.fit.per_doubling["size"].value == pytest.approx(0.95, abs=0.02)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from suites_of_tables import made_task
 
@@ -80,6 +82,13 @@ def test_a_task_without_a_speed_up_is_named() -> None:
     scaling = only(ladder([1e6, 2e6, 4e6, 8e6], missing="s1l0"))
     assert len(scaling.points) == 3
     assert scaling.note == "no speed-up on s1l0: left out"
+
+
+def test_a_bound_is_no_point_of_the_line() -> None:
+    tasks = ladder([1e6, 2e6, 4e6, 8e6])
+    bound = replace(tasks[3].speedups["horizons"]["muon"], kind="at least")
+    tasks[3] = replace(tasks[3], speedups={"horizons": {"muon": bound}})
+    assert [point.task for point in only(tasks).points] == ["s0l0", "s1l0", "s2l0"]
 
 
 def test_within_the_tasks_it_is_no_extrapolation() -> None:

@@ -122,6 +122,15 @@ def test_without_pairs_or_with_a_lost_baseline_the_target_is_its_highest_loss(
     assert met.why_not == "the target is met before the first step"
 
 
+def test_a_run_that_reached_the_target_and_diverged_later_never_arrived(tmp_path: Path) -> None:
+    study = MadeUpStudy(name="a", analysis={"target": 6.0}, diverged={("muon", 1): 100})
+    costs = costs_of(
+        analyse_study(study.write(tmp_path)), SuiteSettings(target="given"), paired=True
+    )
+    assert costs.by_variant["muon"][1] is None
+    assert costs.by_variant["muon"][0] is not None
+
+
 def test_a_folder_without_a_suite_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no suite in"):
         analyse_suite(SuiteFolder(tmp_path))
