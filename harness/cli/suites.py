@@ -78,7 +78,7 @@ def score(
     from harness.analysis.suite.from_table import score_file
     from harness.analysis.suite.results import Axis
     from harness.errors import UserError
-    from harness.report.terminal.leaderboard import render_leaderboard
+    from harness.report.terminal.suite import render_suite
 
     if paired and unpaired:
         raise UserError("--paired and --unpaired contradict each other: give one of them")
@@ -101,7 +101,7 @@ def score(
     if as_json:
         print(json.dumps(analysis.to_json(), indent=1, allow_nan=False))
     else:
-        PlainConsole().print(render_leaderboard(analysis))
+        PlainConsole().print(render_suite(analysis))
 
 
 @suite.command()
