@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from typing import Any, Literal
 
 import torch
@@ -43,6 +43,12 @@ class NamedOptimizer(StateByName, torch.optim.Optimizer):
     """
 
     state_keys: Mapping[str, tuple[str, ...]] = {"adamw": ("exp_avg", "exp_avg_sq")}
+
+    orthogonalizes: Set[str] = frozenset({"muon"})
+    """The algorithms whose matrices go through Newton-Schulz."""
+
+    rests_at_first: Set[str] = frozenset()
+    """The algorithms whose first update only measures, and moves nothing."""
 
     # torch keeps its compiler out of these by a wrapper that imports the compiler, for a second.
     add_param_group = inspect.unwrap(torch.optim.Optimizer.add_param_group)
@@ -208,10 +214,10 @@ class NamedOptimizer(StateByName, torch.optim.Optimizer):
 
         `optimizer_steps` and `skipped_steps`; `newton_schulz_steps`, the optimizer steps in which
         Newton-Schulz ran; `newton_schulz_calls`, the matrices orthogonalised on this worker;
-        `bytes_sent` by this worker for Muon's matrices, `bytes_between_nodes` those of them that
+        `bytes_sent` by this worker for shared matrices, `bytes_between_nodes` those of them that
         left its node, and `bytes_floor`, the least possible on average over the workers.
         """
-        matrices = [n for n, route in self._route_of.items() if route.algorithm == "muon"]
+        matrices = [n for n, r in self._route_of.items() if r.algorithm in self.orthogonalizes]
         return {
             "optimizer_steps": min(self._updates.values()),
             "skipped_steps": self.skipped_steps,

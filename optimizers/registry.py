@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from optimizers.elementwise.specs import LionSpec
+from optimizers.matrices.specs import ScionSpec, SoapSpec
 from optimizers.peers.specs import DeepSpeedMuonSpec, TorchMuonSpec
 from optimizers.routing import Route
 from optimizers.specs import AdamWSpec, MuonSpec, OptimizerSpec
@@ -42,6 +43,8 @@ REGISTRY: dict[str, OptimizerEntry] = {
     "adamw": OptimizerEntry(AdamWSpec, "optimizers.adamw"),
     "muon": OptimizerEntry(MuonSpec, "optimizers.muon"),
     "lion": OptimizerEntry(LionSpec, "optimizers.elementwise.lion"),
+    "soap": OptimizerEntry(SoapSpec, "optimizers.matrices.soap"),
+    "scion": OptimizerEntry(ScionSpec, "optimizers.matrices.scion"),
     "torch_muon": OptimizerEntry(TorchMuonSpec, "optimizers.peers.torch_muon"),
     "deepspeed_muon": OptimizerEntry(DeepSpeedMuonSpec, "optimizers.peers.deepspeed_muon"),
 }
@@ -54,7 +57,7 @@ def routes(spec: OptimizerSpec, named_parameters: Iterable[tuple[str, Tensor]]) 
         ValueError: For a pattern that matches nothing and a parameter that nobody claims.
     """
     named_shapes = [(name, tuple(p.shape)) for name, p in named_parameters]
-    found: list[Route] = _module(spec).route(spec, named_shapes)
+    found: list[Route] = module_of(spec).route(spec, named_shapes)
     return found
 
 
@@ -77,13 +80,17 @@ def build_optimizer(
     trainable = [(name, p) for name, p in named_parameters if p.requires_grad]
     if not trainable:
         raise ValueError("no parameter requires a gradient: there is nothing to optimize")
-    optimizer: NamedOptimizer = _module(spec).build(
+    optimizer: NamedOptimizer = module_of(spec).build(
         spec, trainable, routes=routes(spec, trainable), **options
     )
     return optimizer
 
 
-def _module(spec: OptimizerSpec) -> Any:
+def module_of(spec: OptimizerSpec) -> Any:
+    """The module of a kind, with its `route` and `build`.
+
+    One that shares matrices also has `works(spec, routes, *, device)`: what owners do, by shape.
+    """
     kind = getattr(spec, "kind", None)
     if kind not in REGISTRY:
         raise ValueError(f"unknown optimizer kind {kind!r}: choose {', '.join(REGISTRY)}")

@@ -236,14 +236,12 @@ class TrialRun:
         return self.last_report
 
     def _counters(self) -> dict[str, float]:
-        """The optimizer's counts, and the bytes that a step sent per element of Muon's weights.
+        """The optimizer's counts, and the bytes that a step sent per element of whole matrices.
 
         DeepSpeed's Muon does not count its bytes; then there is no figure instead of a zero.
         """
         counters = {name: float(count) for name, count in self.optimizer.counters.items()}
-        elements = sum(
-            math.prod(route.shape) for route in self.optimizer.routes if route.algorithm == "muon"
-        )
+        elements = sum(math.prod(route.shape) for route in self.optimizer.routes if route.matrices)
         steps = counters.get("optimizer_steps", 0.0)
         for name in ("bytes_sent", "bytes_floor"):
             if elements and steps and name in counters:
