@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from optimizers.elementwise.specs import LionSpec
-from optimizers.matrices.specs import ScionSpec, SoapSpec
+from optimizers.matrices.specs import ScionSpec, ShampooSpec, SoapSpec
 from optimizers.peers.specs import DeepSpeedMuonSpec, TorchMuonSpec
 from optimizers.routing import Route
 from optimizers.specs import AdamWSpec, MuonSpec, OptimizerSpec
@@ -44,6 +44,7 @@ REGISTRY: dict[str, OptimizerEntry] = {
     "muon": OptimizerEntry(MuonSpec, "optimizers.muon"),
     "lion": OptimizerEntry(LionSpec, "optimizers.elementwise.lion"),
     "soap": OptimizerEntry(SoapSpec, "optimizers.matrices.soap"),
+    "shampoo": OptimizerEntry(ShampooSpec, "optimizers.matrices.shampoo"),
     "scion": OptimizerEntry(ScionSpec, "optimizers.matrices.scion"),
     "torch_muon": OptimizerEntry(TorchMuonSpec, "optimizers.peers.torch_muon"),
     "deepspeed_muon": OptimizerEntry(DeepSpeedMuonSpec, "optimizers.peers.deepspeed_muon"),

@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 from optimizers.adamw import auxiliary_adamw_options
 from optimizers.buckets import Bucket
-from optimizers.matrices.base import MatrixOptimizer
+from optimizers.matrices.preconditioned import (
+    PreconditionedOptimizer,
+    preconditioned_sides,
+    preconditioned_works,
+    route_preconditioned,
+    sides_of,
+)
 from optimizers.matrices.specs import SoapSpec
 from optimizers.optimizer import Group
-from optimizers.routing import FUSED_QKV, Matrix, Route, default_rules, route_parameters
+from optimizers.routing import Matrix, Route
 from optimizers.sharing import MatrixWork
 
 # Relative to the largest eigenvalue, in float64: see `eigenbasis`.
 _TIE_BREAK = 1e-9
 
 
-class Soap(MatrixOptimizer):
+class Soap(PreconditionedOptimizer):
     """Adam on `G' = Q_L^T G Q_R`, turned back: `W <- (1 - lr wd) W - lr Q_L A Q_R^T`.
 
     `L <- b L + (1 - b) G G^T` and `R <- b R + (1 - b) G^T G`; Q_L and Q_R are their eigenvectors,
@@ -46,20 +52,16 @@ class Soap(MatrixOptimizer):
         spec: SoapSpec,
     ) -> None:
         self.spec = spec
-        self.orthogonalizes = frozenset()
         self.rests_at_first = frozenset({"soap"})
         super().__init__(
-            named_parameters, routes=routes, options=options, algorithm="soap", spec=spec
+            named_parameters, routes=routes, options=options, algorithm="soap", settings=spec
         )
 
     def _works(self) -> Mapping[tuple[int, int], MatrixWork]:
         return works(self.spec, self.routes, device=self._device)
 
     def _owner_shapes(self, matrix: Matrix) -> dict[str, tuple[int, ...]]:
-        rows, columns = (
-            side if side <= self.spec.max_precond_dim else 0
-            for side in (matrix.rows, matrix.columns)
-        )
+        rows, columns = preconditioned_sides(self.spec, matrix)
         return {
             "left": (rows, rows),
             "right": (columns, columns),
@@ -68,10 +70,6 @@ class Soap(MatrixOptimizer):
             "exp_avg": (matrix.rows, matrix.columns),
             "exp_avg_sq": (matrix.rows, matrix.columns),
         }
-
-    def _send(self, bucket: Bucket, group: Group) -> tuple[Tensor, None]:
-        """The gradient, as it is."""
-        return bucket.gradient(), None
 
     def _compute(self, bucket: Bucket, batch: Tensor, group: Group) -> Tensor:
         keys = self._owner_shapes(bucket.shares[0].matrix)
@@ -85,25 +83,16 @@ class Soap(MatrixOptimizer):
                 direction[part] = advance(batch[part], one, group, self.spec, step=update - 1)
         return direction
 
-    def _together(self, count: int) -> Iterator[slice]:
-        """What is computed in one batch: all, or each matrix."""
-        if not self.spec.batch_invariant:
-            yield slice(0, count)
-            return
-        yield from (slice(k, k + 1) for k in range(count))
-
     def _apply(
         self, bucket: Bucket, weights: list[Tensor], results: list[Tensor], group: Group
     ) -> None:
-        if not weights or self._update_number(bucket) == 1:
-            return
-        torch._foreach_mul_(weights, 1.0 - group["lr"] * group["weight_decay"])
-        torch._foreach_add_(weights, results, alpha=-group["lr"])
+        if self._update_number(bucket) > 1:
+            super()._apply(bucket, weights, results, group)
 
 
 def start(gradient: Tensor, state: Mapping[str, Tensor], *, beta: float) -> None:
     """The first statistics and their eigenbases, in place; `gradient` is `(k, m, n)`."""
-    for side, oriented in (("left", gradient), ("right", gradient.mT)):
+    for side, oriented in sides_of(gradient):
         if state[side].numel():
             exact = oriented.double() @ oriented.double().mT
             state[side].copy_((1.0 - beta) * exact)
@@ -125,7 +114,7 @@ def advance(
     adam = turn(state["exp_avg"], state) / (state["exp_avg_sq"].sqrt() + group["epsilon"])
     correction = math.sqrt(1.0 - beta2**step) / (1.0 - beta1**step)
     direction: Tensor = turn_back(adam, state) * correction
-    for side, oriented in (("left", gradient), ("right", gradient.mT)):
+    for side, oriented in sides_of(gradient):
         if state[side].numel():
             state[side].lerp_(oriented @ oriented.mT, 1.0 - spec.statistics_beta)
             if step % spec.precondition_frequency == 0:
@@ -180,35 +169,12 @@ def eigenbasis(statistics: Tensor) -> Tensor:
 def works(
     spec: SoapSpec, routes: Sequence[Route], *, device: torch.device
 ) -> dict[tuple[int, int], MatrixWork]:
-    """Six products with a basis, two statistics, and the refreshes, spread over the updates."""
-    shapes = dict.fromkeys(shape for route in routes for shape in route.matrix_shapes)
-    return {shape: _work(spec, *shape) for shape in shapes}
-
-
-def _work(spec: SoapSpec, rows: int, columns: int) -> MatrixWork:
-    sides = [(a, b) for a, b in ((rows, columns), (columns, rows)) if a <= spec.max_precond_dim]
-    # A statistic, three turns; a power iteration and a QR with its Q, (2 + 8/3) a^3.
-    flops = sum(8 * a * a * b + 14 * a**3 // (3 * spec.precondition_frequency) for a, b in sides)
-    turned = " and ".join(f"{a}x{a}" for a, _ in sides) or "no side"
-    return MatrixWork(
-        flops=max(1, flops),
-        sent_bytes=4,
-        returned_bytes=4,
-        reason=f"Adam in the eigenbasis ({turned}), refreshed every {spec.precondition_frequency} "
-        "updates; fp32",
-    )
+    """A statistic and three turns a side; a power iteration and a QR with its Q, (2 + 8/3) a^3."""
+    return preconditioned_works(spec, routes, what="Adam in the eigenbasis", refresh=14 / 3)
 
 
 def route(spec: SoapSpec, named_shapes: Sequence[tuple[str, tuple[int, ...]]]) -> list[Route]:
-    """As Muon's routes: by the study's rules, by `default_rules`, by shape."""
-    return route_parameters(
-        named_shapes,
-        rules=spec.routes,
-        defaults=default_rules(include_router=spec.include_router),
-        splits=spec.splits or (),
-        default_splits=FUSED_QKV if spec.splits is None else (),
-        kind="soap",
-    )
+    return route_preconditioned(spec, named_shapes)
 
 
 def build(

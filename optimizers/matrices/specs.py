@@ -76,6 +76,39 @@ class SoapSpec(PreconditionedSpec):
         return self.beta2 if self.shampoo_beta is None else self.shampoo_beta
 
 
+class ShampooSpec(PreconditionedSpec):
+    """Shampoo (Gupta et al. 2018) with grafting for matrices, AdamW for the rest, as under SOAP."""
+
+    # With grafting the rate is Adam's: the borders of SOAP, whose paper sweeps both alike.
+    default_space: ClassVar[dict[str, dict[str, Any]]] = {
+        "lr": {"kind": "loguniform", "low": 3e-4, "high": 3e-2},
+        "weight_decay": {"kind": "loguniform", "low": 0.01, "high": 1.0},
+    }
+
+    kind: Literal["shampoo"] = "shampoo"
+    beta1: float = Field(default=0.9, ge=0.0, lt=1.0, description="Decay of the mean gradient.")
+    beta2: float = Field(
+        default=0.95,
+        ge=0.0,
+        le=1.0,
+        description="Decay of the statistics of both sides; 1 sums them, as in the first paper.",
+    )
+    matrix_epsilon: float = Field(
+        default=1e-6,
+        gt=0.0,
+        description="Added to the eigenvalues of the statistics, in units of the largest.",
+    )
+    grafting: Literal["adam", "none"] = Field(
+        default="adam", description="adam: the step has the norm of Adam's. none: its own."
+    )
+    grafting_beta2: float = Field(
+        default=0.95,
+        ge=0.0,
+        lt=1.0,
+        description="Decay of the mean squared gradient of the Adam that gives the norm.",
+    )
+
+
 class ScionSpec(OptimizerSpec):
     """Scion (Pethick et al. 2025): every step has a fixed norm, chosen for its layer; no AdamW."""
 

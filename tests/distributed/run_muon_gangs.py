@@ -31,7 +31,7 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from optimizers import MuonSpec, OptimizerSpec, build_optimizer
-from optimizers.matrices.specs import ScionSpec, SoapSpec
+from optimizers.matrices.specs import ScionSpec, ShampooSpec, SoapSpec
 
 Cases = dict[str, Any]
 STEPS = 4
@@ -43,6 +43,9 @@ REORDERING = 1e-6
 def make_spec(scenario: str, layout: str) -> OptimizerSpec:
     options = dict(SPEC)
     options["exchange"] = "replicated" if layout == "replicated" else "owner"
+    if scenario == "shampoo":
+        del options["ns_dtype"]
+        return ShampooSpec(**{**options, "lr": 0.01, "precondition_frequency": 2})
     if scenario in ("soap", "soap_wide"):
         del options["ns_dtype"]
         options["lr"] = 0.01

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.distributed
 STEPS = 4  # as in run_muon_gangs.py
 LAYOUTS = ["replicated", "owner", "local", "native", "flat", "slices", "rows", "dtensor"]
 TO_THE_BIT = [layout for layout in LAYOUTS if layout != "native"]
-CONTESTANTS = ["soap", "soap_wide", "scion", "normuon", "hyperball"]
+CONTESTANTS = ["soap", "soap_wide", "shampoo", "scion", "normuon", "hyperball"]
 LIKE_ONE = ["plain", "zero", "starved", "missing", "not_finite", "clipped", *CONTESTANTS]
 SCENARIOS = [*LIKE_ONE, "invariant", "bfloat16"]
 ROUND_TRIPS = [
