@@ -6,13 +6,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 
 from optimizers.adamw import auxiliary_adamw_options
 from optimizers.buckets import Bucket
+from optimizers.fragments import Fragment
 from optimizers.matrices.hyperball import step_on_sphere
 from optimizers.matrices.neurons import normalize_neurons
 from optimizers.matrices.orthogonal import OrthogonalizingOptimizer, advance_momentum
+from optimizers.matrices.qk_clip import Measured, clip_queries_and_keys
 from optimizers.optimizer import Group
 from optimizers.routing import FUSED_QKV, Matrix, Route, default_rules, route_parameters
 from optimizers.sharing import MatrixWork, choose_computations, newton_schulz_works
@@ -34,8 +37,39 @@ class Muon(OrthogonalizingOptimizer):
         spec: MuonSpec,
     ) -> None:
         self.spec = spec
+        self._measured: Measured | None = None
         super().__init__(
             named_parameters, routes=routes, options=options, algorithm="muon", settings=spec
+        )
+
+    def measure_by(self, measured: Measured) -> None:
+        """Tell who measures attention logits, for `qk_clip`.
+
+        Raises:
+            ValueError: When none is measured, or a measured weight is not Muon's.
+        """
+        others = sorted(set(measured) - set(self.matrix_names))
+        if others or not measured:
+            raise ValueError(
+                f"qk_clip scales fused weights of Muon, and {', '.join(others) or 'no weight'} is "
+                "measured: route them to muon, or leave qk_clip out"
+            )
+        self._measured = measured
+
+    def _update_group(self, group: Group, fragments: Sequence[Fragment]) -> None:
+        super()._update_group(group, fragments)
+        bound = self.spec.qk_clip
+        if bound is None:
+            return
+        if self._measured is None:
+            raise ValueError("qk_clip needs measured attention logits: call measure_by() first")
+        clipped = [fragment for fragment in fragments if fragment.name in self._measured]
+        clip_queries_and_keys(
+            clipped,
+            [self._route_of[fragment.name].shape for fragment in clipped],
+            self._measured,
+            bound=bound,
+            workers=dist.get_world_size() if dist.is_initialized() else 1,
         )
 
     def _send(self, bucket: Bucket, group: Group) -> tuple[Tensor, Tensor | None]:

@@ -164,6 +164,14 @@ class MuonSpec(MuonFamilySpec):
         description="Keep each matrix's Frobenius norm R: W <- R normalised(W - lr R O / |O|) "
         "(Wen et al. 2025, MuonH); the scale by shape and weight_decay then do nothing.",
     )
+    qk_clip: float | None = Field(
+        default=None,
+        gt=0.0,
+        exclude_if=lambda bound: bound is None,
+        description="Largest attention logit: after a step that saw a larger one, the head's "
+        "queries and keys are scaled down by the root of the ratio (Kimi K2, arXiv 2507.20534: "
+        "100). The model must measure its logits, which costs a second product.",
+    )
     batch_invariant: bool = Field(
         default=False,
         description="Orthogonalise matrices one by one: the same bits under any sharding, slow.",

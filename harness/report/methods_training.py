@@ -26,9 +26,11 @@ ALGORITHMS = {
 }
 
 MUON_OPTIONS = {
-    "normuon": "Each neuron's part of Muon's updates{some} is divided by the root of its mean square "
-    "over time [@li2025].",
+    "normuon": "Each neuron's part of Muon's updates{some} is divided by the root of its mean "
+    "square over time [@li2025].",
     "hyperball": "Muon's steps{some} keep the Frobenius norm of every matrix [@wen2025].",
+    "qk_clip": "Queries and keys{some} are scaled down where an attention logit exceeds a bound "
+    "[@kimi2025].",
 }
 
 

@@ -205,6 +205,9 @@ REFERENCES: dict[str, Reference] = {
         "Fantastic Pretraining Optimizers and Where to Find Them 2.1: Hyperball Optimization",
         url="https://tinyurl.com/muonh",
     ),
+    "kimi2025": _preprint(
+        "Kimi Team, 2025", "{Kimi Team}", "{Kimi K2}: Open Agentic Intelligence", "2507.20534"
+    ),
     "liu2025": _preprint(
         "Liu et al., 2025",
         "Liu, Jingyuan and others",

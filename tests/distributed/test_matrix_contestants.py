@@ -28,11 +28,15 @@ name = "normuon"
 optimizer = { kind = "muon", lr = 0.02, aux_lr = 0.004, ns_dtype = "fp32", normuon = true }
 
 [[variants]]
+name = "qk_clip"
+optimizer = { kind = "muon", lr = 0.02, aux_lr = 0.004, ns_dtype = "fp32", qk_clip = 0.5 }
+
+[[variants]]
 name = "hyperball"
 optimizer = { kind = "muon", lr = 0.02, aux_lr = 0.004, ns_dtype = "fp32", hyperball = true }
 
 """
-NAMES = ("soap", "shampoo", "scion", "normuon", "hyperball")
+NAMES = ("soap", "shampoo", "scion", "normuon", "hyperball", "qk_clip")
 BACKENDS = {
     "ddp": "training.backend=ddp",
     "fsdp2": "training.backend=fsdp2",
@@ -47,6 +51,8 @@ FEW = [
     ("scion", "zero3"),
     ("normuon", "fsdp2"),
     ("hyperball", "zero1"),
+    ("qk_clip", "ddp"),
+    ("qk_clip", "zero3"),
 ]
 ALL = [(name, backend) for name in NAMES for backend in BACKENDS]
 # What fp32 sums in another order do; a lost row of state or a wrong norm shows at 1e-3.
