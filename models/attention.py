@@ -98,7 +98,6 @@ class LogitMeter:
     def __init__(self, num_heads: int) -> None:
         self.largest_H = torch.zeros(num_heads)
 
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
     @torch.no_grad()
     def measure(self, q_BHTK: Tensor, k_BHTK: Tensor) -> None:
         """`max q.k / sqrt(K)` over sequences and pairs of tokens of which one sees the other.

@@ -25,6 +25,8 @@ def test_the_largest_of_several_batches_counts_and_what_is_not_finite_does_not()
     assert meter.take().item() == pytest.approx(6.0)
 
 
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")  # as in test_compiled.py
+@pytest.mark.filterwarnings("ignore:.*autograd.function.Function.*:DeprecationWarning")
 def test_a_model_measures_while_training_and_computes_the_same() -> None:
     config = ModelConfig(hidden_size=16, num_heads=2, num_layers=2, feed_forward_size=24)
     tokens = torch.randint(0, 50, (2, 12), generator=torch.Generator().manual_seed(0))
@@ -38,6 +40,12 @@ def test_a_model_measures_while_training_and_computes_the_same() -> None:
     names = dict(model.named_parameters())
     assert set(taken) == {f"blocks.{i}.attention.qkv.weight" for i in range(2)} <= set(names)
     assert all(take().shape == (2,) for take in taken.values())
+    model(tokens, tokens)
+    by_hand = [take() for take in taken.values()]
+    model.compile_blocks(backend="eager")
+    model(tokens, tokens)
+    for take, expected in zip(taken.values(), by_hand, strict=True):
+        torch.testing.assert_close(take(), expected)
     with torch.no_grad():
         model(tokens, tokens)
     assert all(torch.equal(take(), torch.zeros(2)) for take in taken.values())
