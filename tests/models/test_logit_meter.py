@@ -11,6 +11,7 @@ from models.attention import LogitMeter
 def test_the_meter_finds_the_largest_logit_that_a_token_sees(tokens: int) -> None:
     generator = torch.Generator().manual_seed(0)
     q, k = (torch.randn(2, 3, tokens, 4, generator=generator) for _ in range(2))
+    k = k * torch.arange(tokens).unsqueeze(-1)  # the largest are those that are not seen
     logits = (q @ k.mT / 2.0).masked_fill(~torch.ones(tokens, tokens).tril().bool(), -torch.inf)
     meter = LogitMeter(3)
     meter.measure(q, k)
