@@ -89,6 +89,39 @@ def runs_in_blocks(q_BHTK: Tensor) -> bool:
     return q_BHTK.dtype in CPU_DTYPES_IN_BLOCKS
 
 
+class LogitMeter:
+    """The largest attention logit of each head since it was last taken."""
+
+    # Rows of the matrix of logits that are in memory at once.
+    ROWS = 128
+
+    def __init__(self, num_heads: int) -> None:
+        self.largest_H = torch.zeros(num_heads)
+
+    @torch.no_grad()
+    def measure(self, q_BHTK: Tensor, k_BHTK: Tensor) -> None:
+        """`max q.k / sqrt(K)` over sequences and pairs of tokens of which one sees the other.
+
+        A second product of queries and keys: attention's own kernels do not tell. Values that are
+        not finite are passed over; then the step is skipped anyway.
+        """
+        self.largest_H = self.largest_H.to(q_BHTK.device)
+        q_BHTK = q_BHTK * q_BHTK.shape[-1] ** -0.5
+        for start in range(0, q_BHTK.shape[2], self.ROWS):
+            rows_BHRK = q_BHTK[:, :, start : start + self.ROWS]
+            stop = start + rows_BHRK.shape[2]
+            logits_BHRT = rows_BHRK @ k_BHTK[:, :, :stop].transpose(-1, -2)
+            seen_RT = torch.ones_like(logits_BHRT[0, 0], dtype=torch.bool).tril_(start)
+            found_H = logits_BHRT.masked_fill(~seen_RT, 0.0).amax((0, 2, 3)).float()
+            found_H = torch.where(found_H.isfinite(), found_H, 0.0)
+            self.largest_H = torch.maximum(self.largest_H, found_H)
+
+    def take(self) -> Tensor:
+        """(H,), at least 0; it begins anew."""
+        taken_H, self.largest_H = self.largest_H, torch.zeros_like(self.largest_H)
+        return taken_H
+
+
 class Attention(nn.Module):
     """Causal multi-head self-attention with rotary position embeddings.
 
@@ -101,11 +134,14 @@ class Attention(nn.Module):
         self.num_heads = num_heads
         self.qkv = nn.Linear(hidden_size, 3 * hidden_size, bias=False)
         self.output = nn.Linear(hidden_size, hidden_size, bias=False)
+        self.meter: LogitMeter | None = None
 
     def forward(self, x_BTD: Tensor, rotation_T1K2: Tensor) -> Tensor:
         qkv_BTHK = torch.unflatten(self.qkv(x_BTD), -1, (3 * self.num_heads, -1))
         qk_BTHK, v_BTHK = torch.split(qkv_BTHK, [2 * self.num_heads, self.num_heads], dim=2)
         q_BTHK, k_BTHK = rotate(qk_BTHK, rotation_T1K2).chunk(2, dim=2)
+        if self.meter is not None and torch.is_grad_enabled():
+            self.meter.measure(q_BTHK.detach().transpose(1, 2), k_BTHK.detach().transpose(1, 2))
         y_BHTK = causal_attention(
             q_BTHK.transpose(1, 2), k_BTHK.transpose(1, 2), v_BTHK.transpose(1, 2)
         )

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from models.attention import Attention, rotary_rotations
+from models.attention import Attention, LogitMeter, rotary_rotations
 from models.config import ModelConfig
 from models.head import Head
 from models.layers import FeedForward, RMSNorm
@@ -135,6 +135,19 @@ class MoETransformer(nn.Module):
         """
         for block in self._typed_blocks():
             block.checkpointed = True
+
+    def measure_attention(self) -> dict[str, Callable[[], Tensor]]:
+        """From now on measure the largest attention logit of every head while training.
+
+        Returns:
+            Name of the fused weight (queries, keys, values, each by head) -> what takes the `(H,)`
+            largest logits since the last time.
+        """
+        meters = {}
+        for index, block in enumerate(self._typed_blocks()):
+            block.attention.meter = LogitMeter(block.attention.num_heads)
+            meters[f"blocks.{index}.attention.qkv.weight"] = block.attention.meter.take
+        return meters
 
     def _typed_blocks(self) -> list[Block]:
         return [block for block in self.blocks if isinstance(block, Block)]

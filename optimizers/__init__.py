@@ -22,6 +22,7 @@ from optimizers.specs import AdamWSpec, MuonSpec, OptimizerSpec
 if TYPE_CHECKING:
     from optimizers.forecasting import Forecast, ParameterForecast, Storage, forecast
     from optimizers.fragments import Fragment
+    from optimizers.matrices.base import MatrixOptimizer
     from optimizers.muon import Muon
     from optimizers.newton_schulz import orthogonalize
     from optimizers.optimizer import NamedOptimizer
@@ -32,6 +33,7 @@ _NEEDS_TORCH = {
     "Storage": "optimizers.forecasting",
     "forecast": "optimizers.forecasting",
     "Fragment": "optimizers.fragments",
+    "MatrixOptimizer": "optimizers.matrices.base",
     "Muon": "optimizers.muon",
     "NamedOptimizer": "optimizers.optimizer",
     "orthogonalize": "optimizers.newton_schulz",
@@ -47,6 +49,7 @@ __all__ = [
     "Fragment",
     "LearningRateSchedule",
     "Matrix",
+    "MatrixOptimizer",
     "MatrixSplit",
     "Muon",
     "MuonSpec",

@@ -11,7 +11,7 @@ from optimizers.elementwise.adamw import CautiousAdamW
 from optimizers.fragments import Fragment
 from optimizers.optimizer import Group, NamedOptimizer
 from optimizers.routing import Route, adamw_group
-from optimizers.specs import AdamWSpec
+from optimizers.specs import AdamWSpec, MatrixFamilySpec
 
 
 class AdamW(NamedOptimizer):
@@ -48,3 +48,14 @@ def adamw_options(
         "adamw_decay": {**shared, "weight_decay": weight_decay},
         "adamw_no_decay": {**shared, "weight_decay": 0.0},
     }
+
+
+def auxiliary_adamw_options(spec: MatrixFamilySpec) -> dict[str, dict[str, Any]]:
+    """The options of the AdamW part of an optimizer of matrices."""
+    return adamw_options(
+        lr=spec.auxiliary_lr,
+        weight_decay=spec.aux_weight_decay,
+        beta1=spec.aux_beta1,
+        beta2=spec.aux_beta2,
+        epsilon=spec.aux_epsilon,
+    )

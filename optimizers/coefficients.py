@@ -103,6 +103,8 @@ _SEED_STUDY = "seed study of Muon variants on a Mixture-of-Experts model"
 # Ours. The source assumes exact products: its first polynomial reaches 1.99 where the second one is
 # made for [0, 2], so that in half precision log-spaced singular values came out at 1e12.
 _CANS_SAFETY = 1.01
+# Ours too: its first polynomial is 0.02 at 1 and negative from 1.004 on.
+_CUBIC5_SAFETY = 1.01
 _POLAR_EXPRESS_SAFETY = 1.01  # Amsel et al. 2025, arXiv 2505.16932, listing of the algorithm
 
 _ALL = (
@@ -181,6 +183,26 @@ _ALL = (
         beyond="error",
         norm_factor=_CANS_SAFETY,
         source="arXiv 2506.10935",
+    ),
+    Schedule(
+        name="cubic5",  # c = 0: a step is two products instead of three
+        triples=(
+            (3.3656576, -3.3420992, 0.0),
+            (2.5744352, -1.4957376, 0.0),
+            (2.5368962, -1.4312570, 0.0),
+            (2.4418906, -1.2764040, 0.0),
+            (2.2230472, -0.9630650, 0.0),
+        ),
+        beyond="error",
+        norm_factor=_CUBIC5_SAFETY,
+        source="arXiv 2606.00371, as listed in NVIDIA Emerging-Optimizers (muon_utils.py)",
+    ),
+    Schedule(
+        name="deepseekv4",  # eight fast steps, then two that converge to 1
+        triples=((3.4445, -4.7750, 2.0315),) * 8 + ((2.0, -1.5, 0.5),) * 2,
+        beyond="repeat_last",
+        source="DeepSeek-V4 technical report, as listed in NVIDIA Emerging-Optimizers "
+        "(muon_utils.py)",
     ),
 )
 

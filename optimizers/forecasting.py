@@ -11,10 +11,10 @@ from torch import Tensor
 
 from optimizers.layouts import flat_layout, row_layout, slice_layout, whole_layout
 from optimizers.plan import Layout
-from optimizers.registry import routes
+from optimizers.registry import module_of, routes
 from optimizers.routing import Route
-from optimizers.sharing import choose_computations, plan_muon
-from optimizers.specs import MuonSpec, OptimizerSpec
+from optimizers.sharing import MatrixWork, plan_matrices
+from optimizers.specs import OptimizerSpec, exchange_of
 
 Storage = Literal["whole", "rows", "slices", "flat"]
 """Who holds the weights: everyone (data parallelism, ZeRO 0), blocks of rows (FSDP2), a slice of
@@ -27,10 +27,11 @@ class ParameterForecast:
 
     Args:
         route: Its algorithm, group, reason and matrices.
-        owners: For each of its matrices, the worker that orthogonalises it; -1 for everyone.
+        owners: For each of its matrices, the worker that sees it whole; -1 for everyone.
         batches: The buckets of its matrices, in the order in which they are computed.
-        computation: Form, dtype and reason of Newton-Schulz; empty for AdamW.
-        flops: Newton-Schulz operations of one step, over all its matrices.
+        computation: What the owners do and why, such as form and dtype of Newton-Schulz; empty for
+            AdamW.
+        flops: Operations of one step at the owners, over all its matrices.
     """
 
     route: Route
@@ -46,10 +47,10 @@ class Forecast:
 
     Args:
         parameters: In the order of the model.
-        flops: Newton-Schulz operations of each worker.
-        bytes_sent: Bytes that each worker sends for Muon's matrices.
+        flops: Operations of each worker on the matrices that it owns.
+        bytes_sent: Bytes that each worker sends for matrices.
         bytes_floor: The least that a worker can send on average.
-        digest: Of the plan; empty without Muon.
+        digest: Of the plan; empty where no matrices are shared.
     """
 
     parameters: tuple[ParameterForecast, ...]
@@ -71,25 +72,28 @@ def forecast(
     """Route and plan one step for a number of workers.
 
     Args:
-        spec: Any optimizer; only `MuonSpec` shares work.
+        spec: Any optimizer; those with an `exchange` share work.
         named_parameters: Of the model, whole; tensors on the meta device will do.
         workers: N.
         storage: Who holds the weights.
-        reduces: Whether Muon averages local gradients itself (`bind(gradients="local")`).
-        device: Where Newton-Schulz runs; by default the CPU.
+        reduces: Whether owners average local gradients themselves (`bind(gradients="local")`).
+        device: Where the owners compute; by default the CPU.
 
     Raises:
         ValueError: When the routes are wrong (see `routes`).
     """
     found = routes(spec, named_parameters)
-    if not isinstance(spec, MuonSpec):
+    exchange = exchange_of(spec)
+    if exchange is None:
         parameters = tuple(ParameterForecast(route, (), (), "", 0) for route in found)
         return Forecast(parameters, (0,) * workers, (0,) * workers, 0.0, "")
-    computations = choose_computations(spec, found, device=device or torch.device("cpu"))
-    plan = plan_muon(
-        spec,
+    works: dict[tuple[int, int], MatrixWork] = module_of(spec).works(
+        spec, found, device=device or torch.device("cpu")
+    )
+    plan = plan_matrices(
         found,
-        computations=computations,
+        works=works,
+        exchange=exchange,
         layout=_layout(found, storage, workers=workers),
         workers=workers,
         reduces=reduces,
@@ -106,7 +110,7 @@ def forecast(
                 route=route,
                 owners=tuple(plan.shares[i].owner for i in shares),
                 batches=tuple(dict.fromkeys(bucket_of[i] for i in shares)),
-                computation="; ".join(computations[s].reason for s in route.matrix_shapes),
+                computation="; ".join(works[s].reason for s in route.matrix_shapes),
                 flops=sum(plan.shares[i].flops for i in shares),
             )
         )

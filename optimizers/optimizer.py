@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import inspect
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import torch
 import torch.distributed as dist
@@ -45,8 +45,11 @@ class NamedOptimizer(StateByName, torch.optim.Optimizer):
 
     state_keys: Mapping[str, tuple[str, ...]] = {"adamw": ("exp_avg", "exp_avg_sq")}
 
-    moves_at_first: ClassVar[bool] = True
-    """False where the first gradient fills the state and moves nothing."""
+    orthogonalizes: Set[str] = frozenset({"muon"})
+    """The algorithms whose matrices go through Newton-Schulz."""
+
+    rests_at_first: Set[str] = frozenset()
+    """The algorithms whose first update only measures, and moves nothing."""
 
     # torch keeps its compiler out of these by a wrapper that imports the compiler, for a second.
     add_param_group = inspect.unwrap(torch.optim.Optimizer.add_param_group)
@@ -226,10 +229,10 @@ class NamedOptimizer(StateByName, torch.optim.Optimizer):
 
         `optimizer_steps` and `skipped_steps`; `newton_schulz_steps`, the optimizer steps in which
         Newton-Schulz ran; `newton_schulz_calls`, the matrices orthogonalised on this worker;
-        `bytes_sent` by this worker for Muon's matrices, `bytes_between_nodes` those of them that
+        `bytes_sent` by this worker for shared matrices, `bytes_between_nodes` those of them that
         left its node, and `bytes_floor`, the least possible on average over the workers.
         """
-        matrices = [n for n, route in self._route_of.items() if route.algorithm == "muon"]
+        matrices = [n for n, r in self._route_of.items() if r.algorithm in self.orthogonalizes]
         return {
             "optimizer_steps": min(self._updates.values()),
             "skipped_steps": self.skipped_steps,

@@ -1,4 +1,4 @@
-"""The first phase of a Muon step: local gradients to their owners, bucket by bucket.
+"""The first phase of a step of matrices: local gradients to their owners, bucket by bucket.
 
 Every worker starts the buckets in the same order, or their collectives would not meet. A bucket
 may start while the backward pass goes on, once the gradients of all its parameters are there.

@@ -17,6 +17,7 @@ from optimizers.elementwise.specs import (
     SignumSpec,
 )
 from optimizers.external.spec import ExternalSpec
+from optimizers.matrices.specs import ScionSpec, ShampooSpec, SoapSpec
 from optimizers.peers.specs import DeepSpeedMuonSpec, TorchMuonSpec
 from optimizers.routing import Route
 from optimizers.specs import AdamWSpec, MuonSpec, OptimizerSpec
@@ -57,6 +58,9 @@ REGISTRY: dict[str, OptimizerEntry] = {
     "adopt": OptimizerEntry(AdoptSpec, "optimizers.elementwise.adopt"),
     "ademamix": OptimizerEntry(AdEMAMixSpec, "optimizers.elementwise.ademamix"),
     "mars": OptimizerEntry(MarsSpec, "optimizers.elementwise.mars"),
+    "soap": OptimizerEntry(SoapSpec, "optimizers.matrices.soap"),
+    "shampoo": OptimizerEntry(ShampooSpec, "optimizers.matrices.shampoo"),
+    "scion": OptimizerEntry(ScionSpec, "optimizers.matrices.scion"),
     "torch_muon": OptimizerEntry(TorchMuonSpec, "optimizers.peers.torch_muon"),
     "deepspeed_muon": OptimizerEntry(DeepSpeedMuonSpec, "optimizers.peers.deepspeed_muon"),
     "external": OptimizerEntry(ExternalSpec, "optimizers.external.building"),
@@ -70,7 +74,7 @@ def routes(spec: OptimizerSpec, named_parameters: Iterable[tuple[str, Tensor]]) 
         ValueError: For a pattern that matches nothing and a parameter that nobody claims.
     """
     named_shapes = [(name, tuple(p.shape)) for name, p in named_parameters]
-    found: list[Route] = _module(spec).route(spec, named_shapes)
+    found: list[Route] = module_of(spec).route(spec, named_shapes)
     return found
 
 
@@ -93,13 +97,17 @@ def build_optimizer(
     trainable = [(name, p) for name, p in named_parameters if p.requires_grad]
     if not trainable:
         raise ValueError("no parameter requires a gradient: there is nothing to optimize")
-    optimizer: NamedOptimizer = _module(spec).build(
+    optimizer: NamedOptimizer = module_of(spec).build(
         spec, trainable, routes=routes(spec, trainable), **options
     )
     return optimizer
 
 
-def _module(spec: OptimizerSpec) -> Any:
+def module_of(spec: OptimizerSpec) -> Any:
+    """The module of a kind, with its `route` and `build`.
+
+    One that shares matrices also has `works(spec, routes, *, device)`: what owners do, by shape.
+    """
     kind = getattr(spec, "kind", None)
     if kind not in REGISTRY:
         raise ValueError(f"unknown optimizer kind {kind!r}: choose {', '.join(REGISTRY)}")

@@ -14,7 +14,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-Algorithm = Literal["muon", "adamw"]
+Algorithm = Literal["muon", "soap", "shampoo", "adamw"]
 
 # A matrix of one row or column is a vector, a batch of matrices has three dimensions.
 _MATRIX_DIMENSIONS = (2, 3)
@@ -29,7 +29,7 @@ class RouteRule(BaseModel):
         min_length=1,
         description="Shell-style pattern on the parameter's full name, e.g. *.router.*",
     )
-    algorithm: Algorithm = Field(description="muon or adamw.")
+    algorithm: Algorithm = Field(description="The optimizer's own kind, such as muon, or adamw.")
     reason: str = Field(default="asked for in the study", description="Shown in the report.")
 
 
@@ -116,7 +116,7 @@ class Route:
         algorithm: `muon`, `adamw`, or the word of another optimizer.
         group: Name of the parameter group.
         reason: One phrase.
-        matrices: What Newton-Schulz sees; empty for AdamW.
+        matrices: What the owners see whole; empty for AdamW.
     """
 
     name: str
@@ -145,7 +145,7 @@ FUSED_QKV = (MatrixSplit(pattern="*.qkv.weight", parts=3),)
 
 
 def default_rules(*, include_router: bool) -> tuple[RouteRule, ...]:
-    """What every Muon leaves to AdamW by name; vectors and scalars go there by shape."""
+    """What optimizers of matrices leave to AdamW by name; vectors and scalars go there by shape."""
     rules = [
         ("*embedding*", "an embedding: each row is looked up, not multiplied"),
         ("*embed_tokens*", "an embedding: each row is looked up, not multiplied"),
@@ -173,20 +173,22 @@ def route_parameters(
     splits: Sequence[MatrixSplit] = (),
     default_splits: Sequence[MatrixSplit] = (),
     input_first: Sequence[str] = (),
+    kind: str = "muon",
 ) -> list[Route]:
-    """Route every parameter: `rules` first, then `defaults`, then matrices to Muon.
+    """Route every parameter: `rules` first, then `defaults`, then matrices to Muon or its like.
 
     Args:
         named_shapes: `(name, logical shape)`, in the order of the model.
         rules: Written by a person: each must match something.
         defaults: May match nothing.
-        splits: Fused weights; each must match something that goes to Muon.
+        splits: Fused weights; each must match something that goes to `kind`.
         default_splits: The same, and may match nothing.
         input_first: Patterns of weights stored as (inputs, outputs); may match nothing.
+        kind: The optimizer of the matrices: algorithm and group of their routes.
 
     Raises:
         ValueError: For a rule or split without a match, a parameter that nobody claims, a duplicate
-            name, or a parameter sent to Muon that is not a matrix.
+            name, a rule for another optimizer, or a parameter sent to `kind` that is no matrix.
     """
     named_shapes = list(named_shapes)
     names = [name for name, _ in named_shapes]
@@ -194,13 +196,20 @@ def route_parameters(
         twice = sorted({name for name in names if names.count(name) > 1})
         raise ValueError(f"parameter names must be unique, got twice: {', '.join(twice)}")
     _require_matches([rule.pattern for rule in rules], names, what="route")
+    for rule in rules:
+        if rule.algorithm not in (kind, "adamw"):
+            raise ValueError(
+                f"the route {rule.pattern!r} goes to {rule.algorithm} and the optimizer is {kind}: "
+                f"choose {kind} or adamw"
+            )
     routes = [
-        _route(name, shape, (*rules, *defaults), (*splits, *default_splits), input_first)
+        _route(name, shape, (*rules, *defaults), (*splits, *default_splits), input_first, kind)
         for name, shape in named_shapes
     ]
-    on_muon = [route.name for route in routes if route.algorithm == "muon"]
+    shared = [route.name for route in routes if route.algorithm == kind]
+    whose = f"{kind.capitalize()}'s"
     _require_matches(
-        [split.pattern for split in splits], on_muon, what="split (of Muon's matrices)"
+        [split.pattern for split in splits], shared, what=f"split (of {whose} matrices)"
     )
     return routes
 
@@ -211,28 +220,30 @@ def _route(
     rules: Sequence[RouteRule],
     splits: Sequence[MatrixSplit],
     input_first: Sequence[str],
+    kind: str,
 ) -> Route:
     rule = next((rule for rule in rules if fnmatch.fnmatchcase(name, rule.pattern)), None)
+    algorithm: str
     if rule is not None:
         algorithm, reason = rule.algorithm, f"{rule.reason} ({rule.pattern})"
     elif len(shape) < 2:
         algorithm, reason = "adamw", "a vector or scalar, not a matrix"
     elif len(shape) in _MATRIX_DIMENSIONS:
-        algorithm, reason = "muon", "a hidden matrix" if len(shape) == 2 else "a batch of matrices"
+        algorithm, reason = kind, "a hidden matrix" if len(shape) == 2 else "a batch of matrices"
     else:
         raise ValueError(
-            f"nobody claims parameter {name} of shape {shape}: Muon takes 2 or 3 dimensions; add a "
-            "route that sends it to adamw"
+            f"nobody claims parameter {name} of shape {shape}: {kind} takes 2 or 3 dimensions; add "
+            "a route that sends it to adamw"
         )
     if algorithm == "adamw":
         return Route(name, shape, "adamw", adamw_group(shape), reason)
     if len(shape) not in _MATRIX_DIMENSIONS:
         raise ValueError(
-            f"parameter {name} of shape {shape} cannot go to muon ({reason}): it takes (m, n) or "
+            f"parameter {name} of shape {shape} cannot go to {kind} ({reason}): it takes (m, n) or "
             "(K, m, n); send it to adamw"
         )
     matrices = _matrices(name, shape, splits, input_first)
-    return Route(name, shape, "muon", "muon", reason, matrices)
+    return Route(name, shape, kind, kind, reason, matrices)
 
 
 def _matrices(

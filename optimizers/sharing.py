@@ -1,10 +1,11 @@
-"""How Muon's matrices are shared: the planner of `plan.py` with the costs of Newton-Schulz."""
+"""How matrices are shared: the planner of `plan.py` with the costs of what their owners do."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Literal, cast
+from dataclasses import dataclass
+from typing import Literal, Protocol, cast
 
 import torch
 import torch.distributed as dist
@@ -13,7 +14,7 @@ from optimizers.fragments import agree_on_nodes
 from optimizers.newton_schulz import Computation, choose_computation
 from optimizers.plan import Layout, Plan, make_plan
 from optimizers.routing import Matrix, Route
-from optimizers.specs import MuonSpec
+from optimizers.specs import DtypeChoice, FormChoice
 
 
 def travel_dtype(dtype: torch.dtype) -> torch.dtype:
@@ -21,10 +22,23 @@ def travel_dtype(dtype: torch.dtype) -> torch.dtype:
     return torch.bfloat16 if dtype == torch.bfloat16 else torch.float32
 
 
+class NewtonSchulzSettings(Protocol):
+    """What a specification says about Newton-Schulz."""
+
+    @property
+    def schedule(self) -> str: ...
+    @property
+    def num_steps(self) -> int: ...
+    @property
+    def ns_dtype(self) -> DtypeChoice: ...
+    @property
+    def ns_form(self) -> FormChoice: ...
+
+
 def choose_computations(
-    spec: MuonSpec, routes: Sequence[Route], *, device: torch.device
+    spec: NewtonSchulzSettings, routes: Sequence[Route], *, device: torch.device
 ) -> dict[tuple[int, int], Computation]:
-    """Form and dtype for every shape of Muon's matrices on a device."""
+    """Form and dtype of Newton-Schulz for every shape of matrix on a device."""
     shapes = dict.fromkeys(shape for route in routes for shape in route.matrix_shapes)
     return {
         (rows, columns): choose_computation(
@@ -39,39 +53,65 @@ def choose_computations(
     }
 
 
-def plan_muon(
-    spec: MuonSpec,
+@dataclass(frozen=True)
+class MatrixWork:
+    """What the owner of matrices of one shape does, and what travels.
+
+    Args:
+        flops: Operations on one matrix in one step, on average, which the planner balances.
+        sent_bytes: Of one element on its way to the owner, where it is no raw gradient.
+        returned_bytes: Of one element on its way back.
+        reason: One sentence for the report.
+    """
+
+    flops: int
+    sent_bytes: int
+    returned_bytes: int
+    reason: str
+
+
+def newton_schulz_works(
+    computations: Mapping[tuple[int, int], Computation],
+) -> dict[tuple[int, int], MatrixWork]:
+    """Of optimizers whose owners orthogonalise."""
+    return {
+        shape: MatrixWork(c.flops, travel_dtype(c.dtype).itemsize, c.dtype.itemsize, c.reason)
+        for shape, c in computations.items()
+    }
+
+
+def plan_matrices(
     routes: Sequence[Route],
     *,
-    computations: Mapping[tuple[int, int], Computation],
+    works: Mapping[tuple[int, int], MatrixWork],
+    exchange: str,
     layout: Layout,
     workers: int,
     reduces: bool,
     nodes: Sequence[int] | None = None,
 ) -> Plan:
-    """Share Muon's matrices among workers.
+    """Share the matrices of parameters among workers.
 
     Args:
-        spec: Its `exchange` decides about matrices that every worker holds whole.
-        routes: The parameters to plan for; those of AdamW are passed over.
-        computations: From `choose_computations`, for the costs.
+        routes: The parameters to plan for; those without matrices are passed over.
+        works: For each shape, what its owner does.
+        exchange: `replicated` lets every worker do all that every worker holds whole.
         layout: What each worker holds of each parameter.
         workers: N.
         reduces: Whether gradients are local and are averaged at the owners.
         nodes: The node of each worker; by default there is one.
     """
 
-    def travel_bytes(matrix: Matrix) -> tuple[int, int]:
-        dtype = computations[matrix.rows, matrix.columns].dtype
-        return travel_dtype(dtype).itemsize, dtype.itemsize
+    def work_of(matrix: Matrix) -> MatrixWork:
+        return works[matrix.rows, matrix.columns]
 
     return make_plan(
         [matrix for route in routes for matrix in route.matrices],
         layout=layout,
         workers=workers,
-        cost=lambda matrix: computations[matrix.rows, matrix.columns].flops,
-        travel_bytes=travel_bytes,
-        share_whole=reduces or spec.exchange != "replicated",
+        cost=lambda matrix: work_of(matrix).flops,
+        travel_bytes=lambda m: (work_of(m).sent_bytes, work_of(m).returned_bytes),
+        share_whole=reduces or exchange != "replicated",
         reduces=reduces,
         nodes=nodes,
     )

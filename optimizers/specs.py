@@ -21,6 +21,8 @@ ADAM_SPACE: dict[str, dict[str, Any]] = {
     "lr": {"kind": "loguniform", "low": 1e-4, "high": 2e-2},
     "weight_decay": {"kind": "loguniform", "low": 5e-3, "high": 1.0},
 }
+# AdamW's root mean square of an update, which `match_rms` gives to Muon's (arXiv 2502.16982).
+MATCHED_RMS = 0.2
 
 # The seed study runs its auxiliary AdamW at a tenth of Muon's rate.
 _AUXILIARY_LR_RATIO = 0.1
@@ -71,11 +73,12 @@ class AdamWSpec(OptimizerSpec):
     )
 
 
-class MuonFamilySpec(OptimizerSpec):
-    """Momentum, decay and routes of the matrices; everything of the auxiliary AdamW."""
+class MatrixFamilySpec(OptimizerSpec):
+    """Decay and routes of the matrices; everything of the auxiliary AdamW."""
+
+    auxiliary_lr_ratio: ClassVar[float] = _AUXILIARY_LR_RATIO
 
     kind: str  # a literal in each of them; named here for its place before the settings
-    momentum: float = Field(default=0.95, ge=0.0, lt=1.0, description="Decay mu of the momentum.")
     weight_decay: float = Field(
         default=0.1,
         ge=0.0,
@@ -100,11 +103,23 @@ class MuonFamilySpec(OptimizerSpec):
     @property
     def auxiliary_lr(self) -> float:
         """The AdamW part's learning rate, with the default resolved."""
-        return self.lr * _AUXILIARY_LR_RATIO if self.aux_lr is None else self.aux_lr
+        return self.lr * self.auxiliary_lr_ratio if self.aux_lr is None else self.aux_lr
+
+
+class MuonFamilySpec(MatrixFamilySpec):
+    """What all Muons have."""
+
+    momentum: float = Field(default=0.95, ge=0.0, lt=1.0, description="Decay mu of the momentum.")
 
 
 class MuonSpec(MuonFamilySpec):
     """Muon (Jordan 2024) for matrices, AdamW for embeddings, head, norms, biases and the router."""
+
+    # A factor of ten to both sides of 0.02, the rate of the source, and of 1e-3 for the AdamW part.
+    default_space: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "lr": {"kind": "loguniform", "low": 2e-3, "high": 0.2},
+        "aux_lr": {"kind": "loguniform", "low": 1e-4, "high": 1e-2},
+    }
 
     kind: Literal["muon"] = "muon"
     momentum_kind: Literal["ema", "heavy_ball"] = Field(
@@ -137,6 +152,34 @@ class MuonSpec(MuonFamilySpec):
         "orthogonalize its fading momentum all the same, or skip it (momentum and weight decay go "
         "on, the weights are not moved).",
     )
+    normuon: bool = Field(
+        default=False,
+        exclude_if=lambda on: not on,
+        description="Divide each neuron's part of the orthogonalised update (a row of outputs x "
+        "inputs) by the root of its mean square over time, and give the whole its norm back "
+        "(NorMuon, arXiv 2510.05491); with scale = match_rms a root mean square of exactly 0.2.",
+    )
+    normuon_beta2: float = Field(
+        default=0.95,
+        ge=0.0,
+        lt=1.0,
+        exclude_if=lambda beta2: beta2 == 0.95,
+        description="Decay of the mean square of each neuron; without normuon it does nothing.",
+    )
+    hyperball: bool = Field(
+        default=False,
+        exclude_if=lambda on: not on,
+        description="Keep each matrix's Frobenius norm R: W <- R normalised(W - lr R O / |O|) "
+        "(Wen et al. 2025, MuonH); the scale by shape and weight_decay then do nothing.",
+    )
+    qk_clip: float | None = Field(
+        default=None,
+        gt=0.0,
+        exclude_if=lambda bound: bound is None,
+        description="Largest attention logit: after a step that saw a larger one, the head's "
+        "queries and keys are scaled down by the root of the ratio (Kimi K2, arXiv 2507.20534: "
+        "100). The model must measure its logits, which costs a second product.",
+    )
     batch_invariant: bool = Field(
         default=False,
         description="Orthogonalise matrices one by one: the same bits under any sharding, slow.",
@@ -164,6 +207,12 @@ class MuonSpec(MuonFamilySpec):
         return self
 
 
+def exchange_of(spec: OptimizerSpec) -> str | None:
+    """How the workers share whole matrices; None for an optimizer that does not."""
+    exchange: str | None = getattr(spec, "exchange", None)
+    return exchange
+
+
 def update_scale(scale: Scale, *, outputs: int, inputs: int) -> float:
     """The factor on the orthogonalised update of a weight with `m` outputs and `n` inputs.
 
@@ -173,7 +222,7 @@ def update_scale(scale: Scale, *, outputs: int, inputs: int) -> float:
     if scale == "original":
         return math.sqrt(max(1.0, outputs / inputs))
     if scale == "match_rms":
-        return 0.2 * math.sqrt(max(outputs, inputs))
+        return MATCHED_RMS * math.sqrt(max(outputs, inputs))
     if scale == "spectral":
         return math.sqrt(outputs / inputs)
     return 1.0

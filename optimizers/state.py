@@ -13,7 +13,7 @@ from torch import Tensor
 from optimizers.plan import Range
 
 NamedState = dict[str, dict[str, dict[Range, Tensor]]]
-"""Parameter name -> key, such as `momentum` -> range of the flattened parameter -> its elements."""
+"""Parameter name -> key, such as `momentum` -> range of the flattened state -> its elements."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +77,7 @@ def gather_pieces(
         pieces: What this worker keeps.
         ranges: For each worker, the ranges that it keeps: all of it everywhere, or each element
             once.
-        shape: Logical shape of the parameter.
+        shape: Logical shape of the tensor.
         dtype, device: Of the result, the same on all workers.
         rank: This worker.
         group: The workers.
@@ -121,7 +121,7 @@ def check_state(
     state: Mapping[str, Mapping[str, Tensor]],
     *,
     keys: Mapping[str, tuple[str, ...]],
-    shapes: Mapping[str, tuple[int, ...]],
+    shapes: Mapping[str, Mapping[str, tuple[int, ...]]],
     whole_keys: tuple[str, ...] = (),
 ) -> None:
     """Compare a loaded state with what the model and its optimizer need.
@@ -139,8 +139,8 @@ def check_state(
                 "and step: it was saved by another optimizer"
             )
         for key in keys[name]:
-            if tuple(entry[key].shape) != shapes[name]:
+            if tuple(entry[key].shape) != shapes[name][key]:
                 raise ValueError(
                     f"the state {key} of {name} has shape {tuple(entry[key].shape)}, the parameter "
-                    f"{shapes[name]}: load a checkpoint of the same model"
+                    f"{shapes[name][key]}: load a checkpoint of the same model"
                 )

@@ -19,13 +19,14 @@ from optimizers.state import Label, NamedState, Piece, check_state, gather_piece
 class StateByName:
     """The half of `NamedOptimizer` that keeps, saves and loads; the other half computes.
 
-    State lies in pieces: ranges of the flattened parameter, those that this worker keeps. It can be
+    State lies in pieces: ranges of the flattened state, those that this worker keeps. Most state
+    has the parameter's shape, and its ranges are the parameter's. It can be
     gathered into logical tensors (`state_dict`), or saved by everyone who keeps it, without a word
     between the workers (`answered_pieces`).
     """
 
     state_keys: Mapping[str, tuple[str, ...]]
-    """Algorithm -> the names of its elementwise state."""
+    """Algorithm -> the names of its state."""
 
     whole_keys: tuple[str, ...] = ()
     """Names of further state of each parameter, of a size of its own and alike on every worker."""
@@ -63,7 +64,7 @@ class StateByName:
         }
 
     def state_dict(self, *, to: int | None = None) -> dict[str, Any]:
-        """State by parameter name, in the parameter's logical shape, and the groups' options.
+        """State by parameter name, in its logical shape, and the groups' options.
 
         A collective call when state is sharded.
 
@@ -75,14 +76,7 @@ class StateByName:
             if not self._updates[name]:
                 continue
             entry = {
-                key: self._gather(
-                    name,
-                    self._pieces(name, key),
-                    ranges=[self._state_ranges(name, worker) for worker in range(self._workers)],
-                    dtype=self._state_dtype(name),
-                    to=to,
-                )
-                for key in self.state_keys[route.algorithm]
+                key: self._gather(name, key, to=to) for key in self.state_keys[route.algorithm]
             }
             if to in (None, self._rank):
                 entry.update({key: self._whole_state(name, key) for key in self.whole_keys})
@@ -102,7 +96,10 @@ class StateByName:
         """
         state = state_dict["state"]
         keys = {name: self.state_keys[route.algorithm] for name, route in self._route_of.items()}
-        shapes = {name: route.shape for name, route in self._route_of.items()}
+        shapes = {
+            name: {key: self._state_shape(name, key) for key in names}
+            for name, names in keys.items()
+        }
         check_state(state, keys=keys, shapes=shapes, whole_keys=self.whole_keys)
         self.load_pieces(
             lambda name, key, held: state[name][key].reshape(-1)[slice(*held or (None,))],
@@ -122,7 +119,7 @@ class StateByName:
         hold alike is given to one of them, so that each has about as many elements to write.
         """
         tensors: dict[Label, list[list[Range]]] = {
-            (name, key): [self._state_ranges(name, worker) for worker in range(self._workers)]
+            (name, key): self._all_ranges(name, key)
             for name, route in self._route_of.items()
             for key in (self.state_keys[route.algorithm] if self._updates[name] else ())
         }
@@ -183,7 +180,7 @@ class StateByName:
         """Load the state of this worker, range by range.
 
         Args:
-            read: Parameter name, key of the state and range of the flattened parameter (None: all
+            read: Parameter name, key of the state and range of the flattened state (None: all
                 there is) -> elements. Asked only for what is kept here, and not for parameters
                 without an update.
             updates, counters: As the properties were.
@@ -198,30 +195,29 @@ class StateByName:
         self._skips = dict.fromkeys(self._skips, int(counters.get("skipped_steps", 0)))
         self._counts.update({key: int(counters.get(key, 0)) for key in self._counts})
 
-    def _gather(
-        self,
-        name: str,
-        pieces: Mapping[Range, Tensor],
-        *,
-        ranges: Sequence[Sequence[Range]],
-        dtype: torch.dtype,
-        to: int | None,
-    ) -> Tensor:
+    def _gather(self, name: str, key: str, *, to: int | None) -> Tensor:
         return gather_pieces(
-            pieces,
-            ranges=ranges,
-            shape=self._route_of[name].shape,
-            dtype=dtype,
+            self._pieces(name, key),
+            ranges=self._all_ranges(name, key),
+            shape=self._state_shape(name, key),
+            dtype=self._state_dtype(name),
             device=self._device,
             rank=self._rank,
             group=self._process_group,
             to=to,
         )
 
+    def _all_ranges(self, name: str, key: str) -> list[list[Range]]:
+        return [self._state_ranges(name, key, worker) for worker in range(self._workers)]
+
     # What subclasses may keep elsewhere.
 
-    def _state_ranges(self, name: str, worker: int) -> list[Range]:
-        """The ranges of the flattened parameter whose state a worker keeps."""
+    def _state_shape(self, name: str, key: str) -> tuple[int, ...]:
+        """The logical shape of one state, by default that of the parameter."""
+        return self._route_of[name].shape
+
+    def _state_ranges(self, name: str, key: str, worker: int) -> list[Range]:
+        """The ranges of the flattened state that a worker keeps."""
         held = self._layout[name][worker]
         return [held] if held[0] < held[1] else []
 
@@ -237,11 +233,11 @@ class StateByName:
         return self._fragments[name].weight().dtype
 
     def _pieces(self, name: str, key: str) -> Mapping[Range, Tensor]:
-        """What this worker keeps of one state, by range of the flattened parameter; zero at first.
+        """What this worker keeps of one state, by range of the flattened state; zero at first.
 
         Each piece is flat, and a view where an optimizer stacks its state.
         """
-        for held in self._state_ranges(name, self._rank):
+        for held in self._state_ranges(name, key, self._rank):
             self._piece_state(name, key, held)
         return self._state.get(name, {}).get(key, {})
 

@@ -25,8 +25,19 @@ ALGORITHMS = {
     "mars": "MARS-AdamW [@yuan2024]",
     "muon": "Muon [@jordan2024]",
     "schedule_free": "schedule-free AdamW [@defazio2024]",
+    "soap": "SOAP [@vyas2024]",
+    "shampoo": "Shampoo [@gupta2018] with grafting [@anil2020]",
+    "scion": "Scion [@pethick2025]",
     "torch_muon": "PyTorch's Muon [@jordan2024]",
     "deepspeed_muon": "DeepSpeed's Muon [@jordan2024, @rasley2020]",
+}
+
+MUON_OPTIONS = {
+    "normuon": "Each neuron's part of Muon's updates{some} is divided by the root of its mean "
+    "square over time [@li2025].",
+    "hyperball": "Muon's steps{some} keep the Frobenius norm of every matrix [@wen2025].",
+    "qk_clip": "Queries and keys{some} are scaled down where an attention logit exceeds a bound "
+    "[@kimi2025].",
 }
 
 
@@ -90,6 +101,10 @@ def _algorithms(specs: list[OptimizerSpec]) -> Iterator[str]:
     names = list(dict.fromkeys(_algorithm(spec) for spec in specs))
     whose = "Their algorithms are" if len(names) > 1 else "The algorithm is"
     yield f"{whose} {listing(names)}."
+    for option, sentence in MUON_OPTIONS.items():
+        chosen = [getattr(spec, option, False) for spec in specs]
+        if any(chosen):
+            yield sentence.format(some="" if all(chosen) else " of some configurations")
     scales = [getattr(spec, "scale", None) == "match_rms" for spec in specs]
     if any(scales):
         some = "" if all(scales) else " of some configurations"

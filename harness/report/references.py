@@ -200,6 +200,46 @@ REFERENCES: dict[str, Reference] = {
         "Muon: An Optimizer for Hidden Layers in Neural Networks",
         url="https://kellerjordan.github.io/posts/muon/",
     ),
+    "vyas2024": _preprint(
+        "Vyas et al., 2024",
+        "Vyas, Nikhil and others",
+        "{SOAP}: Improving and Stabilizing {Shampoo} using {Adam}",
+        "2409.11321",
+    ),
+    "gupta2018": _talk(
+        "Gupta et al., 2018",
+        "Gupta, Vineet and Koren, Tomer and Singer, Yoram",
+        "Shampoo: Preconditioned Stochastic Tensor Optimization",
+        "International Conference on Machine Learning",
+    ),
+    "anil2020": _preprint(
+        "Anil et al., 2020",
+        "Anil, Rohan and others",
+        "Scalable Second Order Optimization for Deep Learning",
+        "2002.09018",
+    ),
+    "pethick2025": _preprint(
+        "Pethick et al., 2025",
+        "Pethick, Thomas and others",
+        "Training Deep Learning Models with Norm-Constrained {LMOs}",
+        "2502.07529",
+    ),
+    "li2025": _preprint(
+        "Li et al., 2025",
+        "Li, Zichong and others",
+        "{NorMuon}: Making {Muon} more efficient and scalable",
+        "2510.05491",
+    ),
+    "wen2025": _entry(
+        "misc",
+        "Wen et al., 2025",
+        "Wen, Kaiyue and Dang, Xingyu and Lyu, Kaifeng and Ma, Tengyu and Liang, Percy",
+        "Fantastic Pretraining Optimizers and Where to Find Them 2.1: Hyperball Optimization",
+        url="https://tinyurl.com/muonh",
+    ),
+    "kimi2025": _preprint(
+        "Kimi Team, 2025", "{Kimi Team}", "{Kimi K2}: Open Agentic Intelligence", "2507.20534"
+    ),
     "liu2025": _preprint(
         "Liu et al., 2025",
         "Liu, Jingyuan and others",

@@ -6,8 +6,9 @@ import torch
 
 from harness.study.trial import TrialSpec
 from harness.training.records import Arithmetic
-from optimizers import Muon, NamedOptimizer
+from optimizers import NamedOptimizer
 from optimizers.hardware import device_name
+from optimizers.matrices.orthogonal import OrthogonalizingOptimizer
 from optimizers.newton_schulz import Computation
 
 DTYPES = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}
@@ -15,7 +16,7 @@ DTYPES = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}
 
 def arithmetic_of(spec: TrialSpec, optimizer: NamedOptimizer, device: torch.device) -> Arithmetic:
     """What the numbers of this trial depend on beside its spec, as worker 0 sees it."""
-    used = optimizer.computations if isinstance(optimizer, Muon) else {}
+    used = optimizer.computations if isinstance(optimizer, OrthogonalizingOptimizer) else {}
     dtypes = {DTYPES[computation.dtype] for computation in used.values()}
     return Arithmetic(
         precision=spec.training.precision,

@@ -6,6 +6,7 @@ from torch import nn
 
 from harness.errors import UserError
 from harness.study.settings import TrainingConfig
+from optimizers import Muon, NamedOptimizer
 
 
 def set_up_blocks(model: nn.Module, training: TrainingConfig, *, device_type: str) -> None:
@@ -20,6 +21,25 @@ def set_up_blocks(model: nn.Module, training: TrainingConfig, *, device_type: st
         _call(model, "compile_blocks", setting="compile", off="'off'")
     if training.activation_checkpointing:
         _call(model, "checkpoint_blocks", setting="activation_checkpointing", off="false")
+
+
+def measure_attention(model: nn.Module, optimizer: NamedOptimizer) -> None:
+    """Let the model measure its attention logits for an optimizer that bounds them.
+
+    Raises:
+        UserError: this model has no such method, or its weights are not the optimizer's to scale.
+    """
+    if not isinstance(optimizer, Muon) or optimizer.spec.qk_clip is None:
+        return
+    if not hasattr(model, "measure_attention"):
+        raise UserError(
+            "optimizer.qk_clip needs a model with the method measure_attention(), which "
+            f"{type(model).__name__} has not: add it, or leave qk_clip out"
+        )
+    try:
+        optimizer.measure_by(model.measure_attention())  # type: ignore[operator]
+    except ValueError as error:
+        raise UserError(f"optimizer.qk_clip: {error}") from None
 
 
 def compiles(training: TrainingConfig, *, device_type: str) -> bool:

@@ -22,7 +22,7 @@ from harness.training.arithmetic import arithmetic_of
 from harness.training.backends.opening import open_backend
 from harness.training.backends.protocol import Backend, WorkerContext
 from harness.training.batches import BatchFeed
-from harness.training.blocks import set_up_blocks
+from harness.training.blocks import measure_attention, set_up_blocks
 from harness.training.checkpoint.manifest import Manifest, Part, Times
 from harness.training.checkpoint.resume import Checkpoint, can_be_saved, prepare
 from harness.training.checkpoint.saving import Keeper, SaveFailed, labelled_ranges, save
@@ -116,6 +116,7 @@ class TrialRun:
         self.num_parameters = sum(parameter.numel() for _, parameter in named)
         self.routes = [asdict(route) for route in routes(spec.optimizer, named)]
         self.optimizer = backend.prepare(model, lambda ps: build_optimizer(spec.optimizer, ps))
+        measure_attention(model, self.optimizer)
         alone = context.num_workers == 1
         self.preflight.update(check_wrapping(backend.inspect(), spec, alone=alone))
         check_groups([name for name, p in named if p.requires_grad], self.optimizer)
@@ -248,14 +249,12 @@ class TrialRun:
         return _finite(found.loss)
 
     def _counters(self) -> dict[str, float]:
-        """The optimizer's counts, and the bytes that a step sent per element of Muon's weights.
+        """The optimizer's counts, and the bytes that a step sent per element of whole matrices.
 
         DeepSpeed's Muon does not count its bytes; then there is no figure instead of a zero.
         """
         counters = {name: float(count) for name, count in self.optimizer.counters.items()}
-        elements = sum(
-            math.prod(route.shape) for route in self.optimizer.routes if route.algorithm == "muon"
-        )
+        elements = sum(math.prod(route.shape) for route in self.optimizer.routes if route.matrices)
         steps = counters.get("optimizer_steps", 0.0)
         for name in ("bytes_sent", "bytes_floor"):
             if elements and steps and name in counters:

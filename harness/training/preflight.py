@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from harness.study.trial import TrialSpec
 from harness.training.backends.inspection import Inspection, dtype_names
 from harness.training.backends.protocol import Backend, WorkerContext
-from optimizers import DeepSpeedMuonSpec, Muon, NamedOptimizer
+from optimizers import DeepSpeedMuonSpec, MatrixOptimizer, NamedOptimizer
 from optimizers.plan import EVERYONE
 
 WRAPPERS = {"ddp": "DistributedDataParallel", "fsdp2": "fully_shard"}
@@ -175,8 +175,9 @@ def own_share(optimizer: NamedOptimizer) -> float:
 
     Counted from the routes, so that a matrix that the plan forgot is missed.
     """
-    matrices = sum(route.num_matrices for route in optimizer.routes if route.algorithm == "muon")
-    if not isinstance(optimizer, Muon):
+    orthogonalized = [r for r in optimizer.routes if r.algorithm in optimizer.orthogonalizes]
+    matrices = sum(route.num_matrices for route in orthogonalized)
+    if not isinstance(optimizer, MatrixOptimizer):
         return matrices  # no other optimizer shares its work
     sharing = {
         plan.workers
@@ -203,7 +204,7 @@ def check_movement(moved: set[str], optimizer: NamedOptimizer) -> dict[str, floa
     """After the first step every group has moved.
 
     Returns the share of the parameters that moved, by group. A group whose learning rate is zero
-    may stand still, and every group of an optimizer that says that it moves nothing at first.
+    may stand still, and one whose algorithm only measures at first.
 
     Raises:
         PreflightError: naming the group whose weights are where they were.
@@ -212,7 +213,8 @@ def check_movement(moved: set[str], optimizer: NamedOptimizer) -> dict[str, floa
     for group in optimizer.param_groups:
         members = group["parameter_names"]
         shares[group["name"]] = sum(name in moved for name in members) / len(members)
-        if group["lr"] and optimizer.moves_at_first and not shares[group["name"]]:
+        rests = group["algorithm"] in optimizer.rests_at_first
+        if group["lr"] and not rests and not shares[group["name"]]:
             raise PreflightError(
                 f"the optimizer group {group['name']!r} did not move the model in the first step "
                 f"(learning rate {group['lr']:g}, {len(members)} parameters)"

@@ -8,7 +8,8 @@ import torch
 
 from harness.study.study_file import Study, VariantConfig
 from models import build_model
-from optimizers import Forecast, MuonSpec, Storage, forecast
+from optimizers import Forecast, Storage, forecast
+from optimizers.specs import exchange_of
 
 # Who holds the weights; DeepSpeed's stages are 0, 1, 2 and 3.
 ZERO_STORAGE: tuple[Storage, ...] = ("whole", "flat", "flat", "slices")
@@ -29,7 +30,7 @@ def forecast_routes(study: Study, variant: VariantConfig, *, vocab_size: int) ->
         "deepspeed": ZERO_STORAGE[training.zero_stage],
     }[training.backend]  # type: ignore[assignment]
     spec = variant.optimizer
-    owner = isinstance(spec, MuonSpec) and spec.exchange != "replicated"
+    owner = exchange_of(spec) not in (None, "replicated")
     return forecast(
         spec,
         list(model.named_parameters()),

@@ -63,10 +63,22 @@ class Bucket(ABC):
         self.shape = (bucket.rows, bucket.columns)
         self.shares = [plan.shares[index] for index in bucket.indices]
         self.fan_out_in = self.shares[0].matrix.fan_out_in
+        self.input_first = self.shares[0].matrix.input_first
         self.parameters = tuple(dict.fromkeys(share.matrix.parameter for share in self.shares))
         self.fragments = {name: fragments[name] for name in self.parameters}
         self.mine = [i for i, s in enumerate(self.shares) if s.owner in (gang.rank, EVERYONE)]
         self.numel = bucket.rows * bucket.columns
+        self.owner_shapes: Mapping[str, tuple[int, ...]] = {}
+        self._owner_state: dict[str, Tensor] = {}
+
+    def owner_state(self, key: str) -> Tensor:
+        """State of the matrices owned here: `(k, *owner_shapes[key])`, float32, zero at first."""
+        if key not in self._owner_state:
+            shape = (len(self.mine), *self.owner_shapes[key])
+            self._owner_state[key] = torch.zeros(
+                shape, dtype=torch.float32, device=self.gang.device
+            )
+        return self._owner_state[key]
 
     @cached_property
     @abstractmethod
@@ -100,6 +112,17 @@ class Bucket(ABC):
     @abstractmethod
     def weights(self) -> list[Tensor]:
         """Views of the weights, in the order and with the sizes of what `give_back` brings."""
+
+    @abstractmethod
+    def held(self) -> list[int]:
+        """Of each matrix, in the order of `shares`, how many elements are held here."""
+
+    def total(self, partial: Tensor) -> Tensor:
+        """Sums over whole matrices from sums over what is held here, `(K, ...)`.
+
+        A collective call where workers hold parts of matrices.
+        """
+        return partial
 
     @abstractmethod
     def is_starved(self, gradient: Tensor) -> Tensor:

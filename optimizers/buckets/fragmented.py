@@ -112,11 +112,18 @@ class FragmentBucket(Bucket):
 
     def is_starved(self, gradient: Tensor) -> Tensor:
         """A collective call: a worker sees its ranges of the gradient only."""
-        sizes = [length(share.weights[self.gang.rank]) for share in self.shares]
-        fed = torch.stack([part.any() for part in torch.split(gradient, sizes)]).float()
+        fed = torch.stack([part.any() for part in torch.split(gradient, self.held())]).float()
         if self.travels:
             dist.all_reduce(fed, op=dist.ReduceOp.MAX, group=self.gang.group)
         return (fed[self.mine] == 0).view(-1, 1, 1)
+
+    def held(self) -> list[int]:
+        return [length(share.weights[self.gang.rank]) for share in self.shares]
+
+    def total(self, partial: Tensor) -> Tensor:
+        if self.gang.workers > 1:
+            dist.all_reduce(partial, group=self.gang.group)
+        return partial
 
     def weights(self) -> list[Tensor]:
         return self._weights(self.kept)

@@ -126,5 +126,8 @@ class WholeBucket(Bucket):
         )
         return after(work, lambda: everyone, keep=copies)
 
+    def held(self) -> list[int]:
+        return [self.numel] * len(self.shares)
+
     def weights(self) -> list[Tensor]:
         return self._weights(self.all_runs)

@@ -33,7 +33,7 @@ class Adopt(ElementwiseOptimizer):
     """
 
     state_names = ("exp_avg", "exp_avg_sq")
-    moves_at_first = False
+    rests_at_first = frozenset({"adopt"})
 
     def _update_tensors(self, tensors: Tensors, options: Group) -> None:
         means, squares = tensors.state["exp_avg"], tensors.state["exp_avg_sq"]

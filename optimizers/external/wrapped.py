@@ -84,7 +84,8 @@ class Wrapped(NamedOptimizer):
         before = self._fingerprint()
         self._inner.step()
         # So the preflight can tell a first step that rests from one that the model does not see.
-        self.moves_at_first = self._fingerprint() != before  # type: ignore[misc]
+        if self._fingerprint() == before:
+            self.rests_at_first = frozenset({"external"})
 
     def _fingerprint(self) -> float:
         return float(sum(p.detach().double().abs().sum() for p in self._parameters.values()))

@@ -1,4 +1,4 @@
-"""What one worker holds of Muon's parameters under each layout, and the gradients that it sees."""
+"""What one worker holds of the parameters under each layout, and the gradients that it sees."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.tensor import Shard, distribute_tensor
 from torch.nn import Parameter
 
-from optimizers import Fragment, Muon, MuonSpec, NamedOptimizer, build_optimizer
+from optimizers import Fragment, MatrixOptimizer, OptimizerSpec, build_optimizer
 from optimizers.layouts import flat_layout, row_layout, slice_layout
 
 SHAPES: dict[str, tuple[int, ...]] = {
@@ -86,12 +86,14 @@ def averaged_gradient(scenario: str, *, step: int, workers: int) -> dict[str, Te
 class Holder:
     """The parameters of one worker under one layout, as a backend would hold them."""
 
-    def __init__(self, layout: str, spec: MuonSpec, weights: dict[str, Tensor]) -> None:
+    def __init__(self, layout: str, spec: OptimizerSpec, weights: dict[str, Tensor]) -> None:
         self.layout, self.rank, self.workers = layout, dist.get_rank(), dist.get_world_size()
         named = [(name, Parameter(weights[name].clone())) for name in SHAPES]
         if layout == "dtensor":
             named = [(name, _by_rows(parameter)) for name, parameter in named]
-        self.optimizer: NamedOptimizer = build_optimizer(spec, named)
+        optimizer = build_optimizer(spec, named)
+        assert isinstance(optimizer, MatrixOptimizer)
+        self.optimizer = optimizer
         self.named = dict(named)
         self.all_finite = True
         self.started = 0  # buckets whose gradients left during the last backward pass
@@ -101,8 +103,8 @@ class Holder:
         else:
             self.is_local = layout in ("local", "native")
             if layout == "native":  # what NCCL gets: reduce-scatter and all-gather
-                make_gang = self.optimizer._gang  # type: ignore[attr-defined]
-                self.optimizer._gang = lambda: replace(make_gang(), by_all_to_all=False)  # type: ignore[attr-defined]
+                make_gang = self.optimizer._gang
+                self.optimizer._gang = lambda: replace(make_gang(), by_all_to_all=False)  # type: ignore[method-assign]
             self.optimizer.bind(gradients="local" if self.is_local else "averaged")
 
     def _cut(self, weights: dict[str, Tensor]) -> None:
@@ -136,7 +138,7 @@ class Holder:
         averaged = averaged_gradient(scenario, step=step, workers=self.workers)
         local = local_gradient(scenario, step=step, worker=self.rank)
         self.all_finite = all(bool(g.isfinite().all()) for g in averaged.values())
-        on_muon = {r.name for r in self.optimizer.routes if r.algorithm == "muon"}
+        shared = set(self.optimizer.matrix_names)
         if self.layout in ("flat", "slices", "rows"):
             fragments = self.optimizer._fragments
             for tensors in self.storages.values():
@@ -150,11 +152,11 @@ class Holder:
         for name, parameter in self.named.items():
             if self.layout == "dtensor":
                 parameter.grad = _by_rows(averaged[name]).data
-            elif not (self.is_local and name in on_muon):
+            elif not (self.is_local and name in shared):
                 parameter.grad = averaged[name]
         if self.is_local:
             self._backward(
-                {name: local[name] for name in on_muon}, in_two_parts=scenario == "clipped"
+                {name: local[name] for name in shared}, in_two_parts=scenario == "clipped"
             )
 
     def _backward(self, local: dict[str, Tensor | None], *, in_two_parts: bool) -> None:
@@ -162,7 +164,6 @@ class Holder:
 
         The local gradients of the matrices are those asked for.
         """
-        assert isinstance(self.optimizer, Muon)
         for name in local:
             self.named[name].grad = None
         if not in_two_parts:

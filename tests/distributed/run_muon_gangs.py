@@ -1,4 +1,4 @@
-"""Runs Muon's cases on gangs of real gloo workers; each worker writes what it found.
+"""Runs cases of Muon and its like on gangs of real gloo workers; each writes what it found.
 
 Usage: run_muon_gangs.py FOLDER CASES, with the cases as JSON. The workers of one gang after the
 other are forked from this process, because importing torch costs more than all the cases.
@@ -30,7 +30,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn import Parameter
 
-from optimizers import MuonSpec, build_optimizer
+from optimizers import MuonSpec, OptimizerSpec, build_optimizer
+from optimizers.matrices.specs import ScionSpec, ShampooSpec, SoapSpec
 
 Cases = dict[str, Any]
 STEPS = 4
@@ -39,9 +40,25 @@ PERTURBATIONS = 16
 REORDERING = 1e-6
 
 
-def make_spec(scenario: str, layout: str) -> MuonSpec:
+def make_spec(scenario: str, layout: str) -> OptimizerSpec:
     options = dict(SPEC)
     options["exchange"] = "replicated" if layout == "replicated" else "owner"
+    if scenario == "shampoo":
+        del options["ns_dtype"]
+        # Four gradients lack rank: a root of what they lack must not be that of rounding errors.
+        options.update(lr=0.01, precondition_frequency=2, matrix_epsilon=1e-2)
+        return ShampooSpec(**options)
+    if scenario in ("soap", "soap_wide"):
+        del options["ns_dtype"]
+        options["lr"] = 0.01
+        if scenario == "soap":
+            # Bases of long sides would be free where they are refreshed: four gradients lack rank.
+            options.update(precondition_frequency=2, max_precond_dim=8)
+        return SoapSpec(**options)
+    if scenario == "scion":
+        return ScionSpec(**{**options, "lr": 0.01, "radius": 5.0, "sign_radius": 50.0})
+    if scenario in ("normuon", "hyperball"):
+        options[scenario] = True
     if scenario == "invariant":
         options["batch_invariant"] = True
     if scenario == "bfloat16":
@@ -62,7 +79,10 @@ def train_alone(
     """
     named = {name: Parameter(weight) for name, weight in initial().items()}
     spec = make_spec(scenario, "replicated")
-    if perturbation is not None:  # by turns matrix by matrix, where a kernel may add otherwise too
+    if perturbation is not None:
+        assert isinstance(
+            spec, MuonSpec
+        )  # by turns matrix by matrix, where a kernel may add otherwise too
         spec = spec.model_copy(update={"batch_invariant": perturbation % 2 == 1})
     optimizer = build_optimizer(spec, named.items())
     generator = torch.Generator().manual_seed(perturbation or 0)
@@ -118,7 +138,7 @@ def run_case(scenario: str, layout: str) -> dict[str, Any]:
         if scenario == "clipped":
             norms.append(float(holder.optimizer.clip_gradients(0.5)))
         holder.step()
-    plans = holder.optimizer.plans  # type: ignore[attr-defined]
+    plans = holder.optimizer.plans
     return {
         "difference": difference(holder.pieces(), expected),
         "counters": holder.optimizer.counters,
@@ -129,22 +149,22 @@ def run_case(scenario: str, layout: str) -> dict[str, Any]:
     }
 
 
-def run_state_round_trip(layout: str, other: str) -> dict[str, Any]:
+def run_state_round_trip(scenario: str, layout: str, other: str) -> dict[str, Any]:
     """Two steps under one layout, then two more under another, from the saved state."""
     workers = dist.get_world_size()
-    expected, final_state = reference("plain", workers=workers)
-    _, saved_by_one = reference("plain", workers=workers, steps=2)
-    first = Holder(layout, make_spec("plain", layout), initial())
+    expected, final_state = reference(scenario, workers=workers)
+    _, saved_by_one = reference(scenario, workers=workers, steps=2)
+    first = Holder(layout, make_spec(scenario, layout), initial())
     for step in range(2):
-        first.set_gradients("plain", step=step)
+        first.set_gradients(scenario, step=step)
         first.step()
     state = first.optimizer.state_dict()
     only_one = first.optimizer.state_dict(to=workers - 1)["state"]
     weights = gather_weights(first)
-    second = Holder(other, make_spec("plain", other), weights)
+    second = Holder(other, make_spec(scenario, other), weights)
     second.optimizer.load_state_dict(state)
     for step in range(2, STEPS):
-        second.set_gradients("plain", step=step)
+        second.set_gradients(scenario, step=step)
         second.step()
     return {
         "difference": difference(second.pieces(), expected),
@@ -219,26 +239,26 @@ def run_worker(cases: Cases, folder: Path, workers: int, rank: int) -> None:
         for scenario in cases["scenarios"]
         for layout in cases["layouts"]
     }
-    for layout, other in cases["round_trips"]:
-        found[f"{layout}-{other}"] = run_state_round_trip(layout, other)
+    for scenario, layout, other in cases["round_trips"]:
+        found[f"{scenario}-{layout}-{other}"] = run_state_round_trip(scenario, layout, other)
     found["noise_floor"] = noise_floor(workers=workers)
     found["disagreement"] = run_disagreement()
     if workers == 4:
         found["two_nodes"] = run_in_two_nodes()
-    found.update(run_across_gangs(folder))
+    found["across"] = {scenario: run_across_gangs(folder, scenario) for scenario in cases["across"]}
     (folder / f"{dist.get_world_size()}-{dist.get_rank()}.json").write_text(json.dumps(found))
     dist.destroy_process_group()
 
 
-def run_across_gangs(folder: Path) -> dict[str, Any]:
+def run_across_gangs(folder: Path, scenario: str) -> dict[str, float]:
     """The gang of 4 saves, the gangs of 2 and 1 load and continue."""
-    workers, path = dist.get_world_size(), folder / "saved.safetensors"
+    workers, path = dist.get_world_size(), folder / f"{scenario}.safetensors"
     layout = {4: "rows", 2: "flat", 1: "owner"}[workers]
     seen = 4  # the gradients of the first gang, for all
     if workers == 4:
-        holder = Holder(layout, make_spec("plain", layout), initial())
+        holder = Holder(layout, make_spec(scenario, layout), initial())
         for step in range(2):
-            holder.set_gradients("plain", step=step)
+            holder.set_gradients(scenario, step=step)
             holder.step()
         weights, state = gather_weights(holder), holder.optimizer.state_dict(to=0)
         if dist.get_rank() == 0:
@@ -254,14 +274,14 @@ def run_across_gangs(folder: Path) -> dict[str, Any]:
         kind, name, *rest = key.split("/")
         if kind == "state":
             loaded[name][rest[0]] = value
-    holder = Holder(layout, make_spec("plain", layout), weights)
+    holder = Holder(layout, make_spec(scenario, layout), weights)
     holder.optimizer.load_state_dict({"state": loaded, "param_groups": []})
     holder.workers = seen
     for step in range(2, STEPS):
-        holder.set_gradients("plain", step=step)
+        holder.set_gradients(scenario, step=step)
         holder.step()
-    expected, _ = reference("plain", workers=seen)
-    return {"across": difference(holder.pieces(), expected)}
+    expected, _ = reference(scenario, workers=seen)
+    return difference(holder.pieces(), expected)
 
 
 def run_gangs(cases: Cases, folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""Muon on real gloo workers: every layout takes the steps of a single process."""
+"""Muon and its like on real gloo workers: every layout takes the steps of a single process."""
 
 from __future__ import annotations
 
@@ -16,9 +16,20 @@ pytestmark = pytest.mark.distributed
 STEPS = 4  # as in run_muon_gangs.py
 LAYOUTS = ["replicated", "owner", "local", "native", "flat", "slices", "rows", "dtensor"]
 TO_THE_BIT = [layout for layout in LAYOUTS if layout != "native"]
-LIKE_ONE = ["plain", "zero", "starved", "missing", "not_finite", "clipped"]
+CONTESTANTS = ["soap", "soap_wide", "shampoo", "scion", "normuon", "hyperball"]
+LIKE_ONE = ["plain", "zero", "starved", "missing", "not_finite", "clipped", *CONTESTANTS]
 SCENARIOS = [*LIKE_ONE, "invariant", "bfloat16"]
-ROUND_TRIPS = [("owner", "flat"), ("flat", "rows"), ("slices", "local"), ("dtensor", "replicated")]
+ROUND_TRIPS = [
+    ("plain", "owner", "flat"),
+    ("plain", "flat", "rows"),
+    ("plain", "slices", "local"),
+    ("plain", "dtensor", "replicated"),
+    ("soap", "local", "rows"),
+    ("soap", "flat", "replicated"),
+    ("scion", "rows", "local"),
+    ("normuon", "replicated", "slices"),
+]
+ACROSS = ["plain", "soap", "scion", "normuon"]
 GANGS = [4, 2, 1]
 Findings = dict[int, list[dict[str, Any]]]
 
@@ -32,6 +43,7 @@ def findings(tmp_path_factory: pytest.TempPathFactory) -> Findings:
         "layouts": LAYOUTS,
         "scenarios": SCENARIOS,
         "round_trips": ROUND_TRIPS,
+        "across": ACROSS,
         "gangs": GANGS,
     }
     script = Path(__file__).with_name("run_muon_gangs.py")
@@ -131,11 +143,11 @@ def test_bytes_are_those_of_the_plan_and_at_the_floor_on_average(
 
 
 @pytest.mark.parametrize("workers", GANGS)
-@pytest.mark.parametrize(("layout", "other"), ROUND_TRIPS)
+@pytest.mark.parametrize(("scenario", "layout", "other"), ROUND_TRIPS)
 def test_a_state_saved_under_one_layout_continues_under_another(
-    findings: Findings, layout: str, other: str, workers: int
+    findings: Findings, scenario: str, layout: str, other: str, workers: int
 ) -> None:
-    case = f"{layout}-{other}"
+    case = f"{scenario}-{layout}-{other}"
     assert worst(findings, workers, case) < 1e-5
     for rank, one in enumerate(findings[workers]):
         assert one[case]["state"] < 1e-5
@@ -144,10 +156,13 @@ def test_a_state_saved_under_one_layout_continues_under_another(
         assert bool(one[case]["only_one"]) == (rank == workers - 1)
 
 
+@pytest.mark.parametrize("scenario", ACROSS)
 @pytest.mark.parametrize("workers", [2, 1])
-def test_a_state_saved_by_four_workers_continues_on_fewer(findings: Findings, workers: int) -> None:
+def test_a_state_saved_by_four_workers_continues_on_fewer(
+    findings: Findings, scenario: str, workers: int
+) -> None:
     for one in findings[workers]:
-        assert max(one["across"].values()) < 1e-5
+        assert max(one["across"][scenario].values()) < 1e-5
 
 
 @pytest.mark.parametrize("workers", [4, 2])

@@ -57,5 +57,15 @@ class Toy:
 
 
 @pytest.fixture
+def peer_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The library's Newton-Schulz in float32: it computes in bfloat16 unless told otherwise."""
+    from pytorch_optimizer.optimizer.utils.matrix import zero_power_via_newton_schulz_5 as theirs
+
+    *others, dtype = theirs.__defaults__
+    assert dtype == torch.bfloat16
+    monkeypatch.setattr(theirs, "__defaults__", (*others, torch.float32))
+
+
+@pytest.fixture
 def toy() -> Toy:
     return Toy()

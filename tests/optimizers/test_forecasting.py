@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from optimizers import AdamWSpec, MuonSpec, forecast
+from optimizers.matrices.specs import ScionSpec, ShampooSpec, SoapSpec
 
 SHAPES = {
     "embedding.weight": (50, 8),
@@ -47,3 +48,30 @@ def test_adamw_shares_nothing() -> None:
     found = forecast(AdamWSpec(lr=0.02), NAMED, workers=2)
     assert found.flops == found.bytes_sent == (0, 0)
     assert {row.route.algorithm for row in found.parameters} == {"adamw"}
+
+
+@pytest.mark.parametrize("spec", [SoapSpec(lr=0.01), ShampooSpec(lr=0.01)], ids=lambda s: s.kind)
+def test_gradients_and_directions_cost_the_floor_of_data_parallelism(
+    spec: SoapSpec | ShampooSpec,
+) -> None:
+    found = forecast(spec, NAMED, workers=4, reduces=True)
+    assert found.bytes_floor == pytest.approx((4 + 4) * MUON_ELEMENTS * 3 / 4)
+    assert sum(found.bytes_sent) / 4 == pytest.approx(found.bytes_floor)
+    up = found.parameters[2]
+    assert up.route.algorithm == spec.kind
+    assert set(up.owners) == {0, 1, 2, 3}
+    assert "8x8 and 16x16" in up.computation
+    assert sum(found.flops) == sum(row.flops for row in found.parameters) > 0
+
+
+def test_a_side_that_is_too_long_costs_nothing() -> None:
+    short = forecast(SoapSpec(lr=0.01, max_precond_dim=8), NAMED, workers=1)
+    assert "(8x8)" in short.parameters[2].computation
+    assert short.flops[0] < forecast(SoapSpec(lr=0.01), NAMED, workers=1).flops[0]
+
+
+def test_scion_shares_what_it_orthogonalises_and_no_embedding() -> None:
+    found = forecast(ScionSpec(lr=1e-3), NAMED, workers=2)
+    owners = {row.route.group: row.owners for row in found.parameters}
+    assert owners["scion_sign"] == owners["scion_vector"] == ()
+    assert found.parameters[1].owners in {(0,), (1,)}

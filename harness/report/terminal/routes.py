@@ -29,7 +29,7 @@ def render_routes(result: Forecast, title: str) -> RenderableType:
         )
     lines = [f"({number}) {reason}" for number, reason in enumerate(reasons, start=1)]
     lines += [
-        f"worker {worker}: {flops / 1e6:.1f} MFLOP of Newton-Schulz, {sent:,} bytes sent a step"
+        f"worker {worker}: {flops / 1e6:.1f} MFLOP on its matrices, {sent:,} bytes sent a step"
         for worker, (flops, sent) in enumerate(zip(result.flops, result.bytes_sent, strict=True))
     ]
     mean = sum(result.bytes_sent) / len(result.bytes_sent)

@@ -12,15 +12,15 @@ from torch.nn.parallel import DistributedDataParallel
 from harness.study.trial import TrialSpec
 from harness.training.backends.accelerator import AcceleratorBackend, open_accelerator
 from harness.training.backends.protocol import MakeOptimizer, WorkerContext
-from optimizers import Muon, NamedOptimizer
+from optimizers import MatrixOptimizer, NamedOptimizer
 from optimizers.sharing import choose_sharing, group_of_node
 
 
 class DdpBackend(AcceleratorBackend):
     """`Accelerator` with DistributedDataParallel, gloo on CPU and NCCL on CUDA.
 
-    Gradients are averaged by an all-reduce, except those of Muon's matrices when all workers share
-    its work: they go to the matrix's owner only (`exchange = "owner"`), bucket by bucket while the
+    Gradients are averaged by an all-reduce, except those of shared matrices when all workers share
+    the work: they go to the matrix's owner only (`exchange = "owner"`), bucket by bucket while the
     backward pass goes on, and the owner's update comes back, at the bytes of an all-reduce in all.
     """
 
@@ -40,14 +40,13 @@ class DdpBackend(AcceleratorBackend):
         return self.optimizer
 
     def _bind(self, model: nn.Module) -> None:
-        if not isinstance(self.optimizer, Muon):
+        if not isinstance(self.optimizer, MatrixOptimizer):
             self.optimizer.bind()
             return
-        sharing = choose_sharing(self.optimizer.spec.exchange, device=self.device)
+        sharing = choose_sharing(self.optimizer.exchange, device=self.device)
         if sharing == "owner":
-            matrices = [r.name for r in self.optimizer.routes if r.algorithm == "muon"]
             DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(  # type: ignore[no-untyped-call]
-                model, matrices
+                model, self.optimizer.matrix_names
             )
             # A group of its own: its collectives and those of DistributedDataParallel start in the
             # backward pass, and need not start in the same order on every worker.
@@ -58,7 +57,7 @@ class DdpBackend(AcceleratorBackend):
             self.optimizer.bind()
 
     def _exchange(self, last: bool) -> AbstractContextManager[None]:
-        if last and isinstance(self.optimizer, Muon):
+        if last and isinstance(self.optimizer, MatrixOptimizer):
             self.optimizer.reduce_during_backward()
         return nullcontext() if last else self.accelerator.no_sync(self.module)
 

@@ -146,3 +146,28 @@ def test_two_citations_at_one_place_stand_in_one_bracket() -> None:
     assert cited(text) == ["conover1981", "lachin1999", "student1908"]
     expected = "ranks (Conover and Iman, 1981; Lachin, 1999) and t (Student, 1908)."
     assert with_citations(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "said"),
+    [
+        ({"kind": "soap"}, "SOAP [@vyas2024]"),
+        ({"kind": "shampoo"}, "Shampoo [@gupta2018] with grafting [@anil2020]"),
+        ({"kind": "scion"}, "Scion [@pethick2025]"),
+        ({"kind": "muon", "normuon": True}, "root of its mean square over time [@li2025]"),
+        ({"kind": "muon", "hyperball": True}, "keep the Frobenius norm of every matrix [@wen2025]"),
+        (
+            {"kind": "muon", "qk_clip": 100.0},
+            "an attention logit exceeds a bound [@kimi2025]",
+        ),
+    ],
+)
+def test_optimizers_of_whole_matrices_are_named_and_cited(
+    optimizer: dict[str, object], said: str
+) -> None:
+    spec = REGISTRY[str(optimizer["kind"])].spec.model_validate({"lr": 0.01, **optimizer})
+    text = " ".join(_algorithms([spec]))
+    assert said in text
+    assert all(key in REFERENCES for key in cited(text))
+    plain = " ".join(_algorithms([REGISTRY["muon"].spec(lr=0.01)]))
+    assert "[@li2025]" not in plain
