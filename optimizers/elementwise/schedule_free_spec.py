@@ -17,8 +17,8 @@ class ScheduleFreeSpec(OptimizerSpec):
     the average, at which it does not train.
     """
 
-    # Their section 4: a rate one to ten times AdamW's, beta1 0.9 or more, warm-up of about 5 %,
-    # decay between 0 and 0.2.
+    # The advice of its authors (github.com/facebookresearch/schedule_free): a rate one to ten times
+    # AdamW's, beta1 0.9, or 0.95 or 0.98 for long runs, and a decay to be tuned anew.
     default_space: ClassVar[dict[str, dict[str, Any]]] = {
         "lr": {"kind": "loguniform", "low": 5e-4, "high": 2e-2},
         "beta1": {"kind": "choice", "values": [0.9, 0.95, 0.98]},

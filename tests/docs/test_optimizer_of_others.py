@@ -35,6 +35,7 @@ def optbench(folder: Path, *arguments: str) -> str:
     return done.stdout
 
 
+@pytest.mark.faults
 def test_its_file_is_trained_in_the_folder_that_holds_it(folder: Path) -> None:
     settings = [word for text in (*SMALL, "training.steps=2") for word in ("--set", text)]
     printed = optbench(folder, "trial", "of-others.toml", "--variant", "mine", *settings, "--json")
