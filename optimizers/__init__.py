@@ -11,6 +11,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from optimizers.coefficients import SCHEDULES
+from optimizers.elementwise.schedule_free_spec import ScheduleFreeSpec
+from optimizers.external.spec import ExternalSpec
 from optimizers.learning_rate import LearningRateSchedule, learning_rate_factor
 from optimizers.peers.specs import DeepSpeedMuonSpec, TorchMuonSpec
 from optimizers.registry import REGISTRY, OptimizerEntry, build_optimizer, routes
@@ -40,6 +42,7 @@ __all__ = [
     "SCHEDULES",
     "AdamWSpec",
     "DeepSpeedMuonSpec",
+    "ExternalSpec",
     "Forecast",
     "Fragment",
     "LearningRateSchedule",
@@ -53,6 +56,7 @@ __all__ = [
     "ParameterForecast",
     "Route",
     "RouteRule",
+    "ScheduleFreeSpec",
     "Storage",
     "TorchMuonSpec",
     "build_optimizer",

@@ -44,6 +44,15 @@ class LearningRateSchedule(BaseModel):
         le=1.0,
         description="Fraction of all steps in which `wsd` decays. Unused by the other kinds.",
     )
+    total_steps: int | None = Field(
+        default=None,
+        ge=1,
+        # Absent where it is not given, so that it changes no hash of a study without it.
+        exclude_if=lambda steps: steps is None,
+        description="Optimizer steps of the whole schedule, where that is not the training's own "
+        "length: a published run whose horizon counted micro-batches ends in the middle of its "
+        "schedule. None: the training's length.",
+    )
 
 
 def learning_rate_factor(schedule: LearningRateSchedule, *, step: int, total_steps: int) -> float:
@@ -52,7 +61,7 @@ def learning_rate_factor(schedule: LearningRateSchedule, *, step: int, total_ste
     Args:
         schedule: The shape.
         step: Counts from 0: `step = 0` is the first update, `total_steps - 1` the last.
-        total_steps: Length of the training, in updates.
+        total_steps: Length of the training, in updates; `schedule.total_steps` goes before it.
 
     Returns:
         A factor in `(0, 1]` during the warmup and in `(floor, 1]` after it. `step = total_steps`
@@ -65,6 +74,7 @@ def learning_rate_factor(schedule: LearningRateSchedule, *, step: int, total_ste
         raise ValueError(
             f"step must be at least 0 and total_steps at least 1, got {step} and {total_steps}"
         )
+    total_steps = schedule.total_steps or total_steps
     if step < schedule.warmup_steps:
         return (step + 1) / (schedule.warmup_steps + 1)
     if schedule.kind == "constant":

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import inspect
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, ClassVar, Literal
 
 import torch
 import torch.distributed as dist
@@ -43,6 +44,9 @@ class NamedOptimizer(StateByName, torch.optim.Optimizer):
     """
 
     state_keys: Mapping[str, tuple[str, ...]] = {"adamw": ("exp_avg", "exp_avg_sq")}
+
+    moves_at_first: ClassVar[bool] = True
+    """False where the first gradient fills the state and moves nothing."""
 
     # torch keeps its compiler out of these by a wrapper that imports the compiler, for a second.
     add_param_group = inspect.unwrap(torch.optim.Optimizer.add_param_group)
@@ -191,6 +195,20 @@ class NamedOptimizer(StateByName, torch.optim.Optimizer):
             for gradient in (*everywhere, *here):
                 gradient.mul_(factor.to(gradient.dtype))
         return norm
+
+    @contextmanager
+    def evaluation_weights(self, publish: Callable[[], None]) -> Iterator[None]:
+        """While it is open the weights are those to evaluate; afterwards those to train, unchanged.
+
+        Here they are the same. An optimizer for which they differ writes the former into its
+        fragments and calls `publish`, then puts back the latter bit by bit and calls it again: how
+        often one evaluates changes no training. A collective call.
+
+        Args:
+            publish: Makes the model read what the fragments hold; see the backend's
+                `publish_weights`.
+        """
+        yield
 
     def count_skipped_step(self) -> None:
         """For a backend that found a non-finite gradient itself and does not call `step`."""

@@ -7,7 +7,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from optimizers.elementwise.schedule_free_spec import ScheduleFreeSpec
 from optimizers.elementwise.specs import LionSpec
+from optimizers.external.spec import ExternalSpec
 from optimizers.peers.specs import DeepSpeedMuonSpec, TorchMuonSpec
 from optimizers.routing import Route
 from optimizers.specs import AdamWSpec, MuonSpec, OptimizerSpec
@@ -42,8 +44,10 @@ REGISTRY: dict[str, OptimizerEntry] = {
     "adamw": OptimizerEntry(AdamWSpec, "optimizers.adamw"),
     "muon": OptimizerEntry(MuonSpec, "optimizers.muon"),
     "lion": OptimizerEntry(LionSpec, "optimizers.elementwise.lion"),
+    "schedule_free": OptimizerEntry(ScheduleFreeSpec, "optimizers.elementwise.schedule_free"),
     "torch_muon": OptimizerEntry(TorchMuonSpec, "optimizers.peers.torch_muon"),
     "deepspeed_muon": OptimizerEntry(DeepSpeedMuonSpec, "optimizers.peers.deepspeed_muon"),
+    "external": OptimizerEntry(ExternalSpec, "optimizers.external.building"),
 }
 
 

@@ -122,6 +122,7 @@ def check_state(
     *,
     keys: Mapping[str, tuple[str, ...]],
     shapes: Mapping[str, tuple[int, ...]],
+    whole_keys: tuple[str, ...] = (),
 ) -> None:
     """Compare a loaded state with what the model and its optimizer need.
 
@@ -131,9 +132,10 @@ def check_state(
     for name, entry in state.items():
         if name not in shapes:
             raise ValueError(f"the optimizer state names {name}, which this model does not have")
-        if set(entry) != {*keys[name], "step"}:
+        needed = {*keys[name], *whole_keys}
+        if set(entry) != {*needed, "step"}:
             raise ValueError(
-                f"the optimizer state of {name} has {sorted(entry)} and needs {sorted(keys[name])} "
+                f"the optimizer state of {name} has {sorted(entry)} and needs {sorted(needed)} "
                 "and step: it was saved by another optimizer"
             )
         for key in keys[name]:

@@ -27,6 +27,9 @@ class StateByName:
     state_keys: Mapping[str, tuple[str, ...]]
     """Algorithm -> the names of its elementwise state."""
 
+    whole_keys: tuple[str, ...] = ()
+    """Names of further state of each parameter, of a size of its own and alike on every worker."""
+
     param_groups: list[dict[str, Any]]
     counters: Any
 
@@ -82,6 +85,7 @@ class StateByName:
                 for key in self.state_keys[route.algorithm]
             }
             if to in (None, self._rank):
+                entry.update({key: self._whole_state(name, key) for key in self.whole_keys})
                 entry["step"] = torch.tensor(float(self._updates[name]))
                 state[name] = entry
         groups = [
@@ -99,9 +103,9 @@ class StateByName:
         state = state_dict["state"]
         keys = {name: self.state_keys[route.algorithm] for name, route in self._route_of.items()}
         shapes = {name: route.shape for name, route in self._route_of.items()}
-        check_state(state, keys=keys, shapes=shapes)
+        check_state(state, keys=keys, shapes=shapes, whole_keys=self.whole_keys)
         self.load_pieces(
-            lambda name, key, held: state[name][key].reshape(-1)[held[0] : held[1]],
+            lambda name, key, held: state[name][key].reshape(-1)[slice(*held or (None,))],
             updates={name: int(entry["step"]) for name, entry in state.items()},
             counters=state_dict.get("counters", {}),
         )
@@ -122,6 +126,13 @@ class StateByName:
             for name, route in self._route_of.items()
             for key in (self.state_keys[route.algorithm] if self._updates[name] else ())
         }
+        whole: dict[Label, Tensor] = {
+            (name, key): self._whole_state(name, key)
+            for name in self._route_of
+            for key in (self.whole_keys if self._updates[name] else ())
+        }
+        for label, values in whole.items():
+            tensors[label] = [[(0, values.numel())]] * self._workers
         for name, held in self._layout.items():
             tensors[name, None] = [[one] if one[0] < one[1] else [] for one in held]
         if self._is_another_group:
@@ -130,12 +141,22 @@ class StateByName:
         return [
             piece
             for (name, key), ranges in answers.items()
-            for piece in self._held_pieces(name, key, ranges[self._rank])
+            for piece in self._held_pieces(name, key, ranges[self._rank], whole)
         ]
 
-    def _held_pieces(self, name: str, key: str | None, ranges: Sequence[Range]) -> Iterator[Piece]:
+    def _held_pieces(
+        self,
+        name: str,
+        key: str | None,
+        ranges: Sequence[Range],
+        whole: Mapping[Label, Tensor],
+    ) -> Iterator[Piece]:
         """Views of ranges that are kept here, each within one piece of what is kept."""
         if not ranges:
+            return
+        if (name, key) in whole:
+            values = whole[name, key]
+            yield Piece(name, key, 0, values.numel(), values)
             return
         if key is None:
             ((start, stop),) = ranges
@@ -154,7 +175,7 @@ class StateByName:
 
     def load_pieces(
         self,
-        read: Callable[[str, str, Range], Tensor],
+        read: Callable[[str, str, Range | None], Tensor],
         *,
         updates: Mapping[str, int],
         counters: Mapping[str, int],
@@ -162,8 +183,9 @@ class StateByName:
         """Load the state of this worker, range by range.
 
         Args:
-            read: Parameter name, key of the state and range of the flattened parameter -> elements.
-                Asked only for what is kept here, and not for parameters without an update.
+            read: Parameter name, key of the state and range of the flattened parameter (None: all
+                there is) -> elements. Asked only for what is kept here, and not for parameters
+                without an update.
             updates, counters: As the properties were.
         """
         for name, route in self._route_of.items():
@@ -171,6 +193,8 @@ class StateByName:
             for key in self.state_keys[route.algorithm] if self._updates[name] else ():
                 for held, piece in self._pieces(name, key).items():
                     piece.copy_(read(name, key, held))
+            for key in self.whole_keys if self._updates[name] else ():
+                self._load_whole_state(name, key, read(name, key, None))
         self._skips = dict.fromkeys(self._skips, int(counters.get("skipped_steps", 0)))
         self._counts.update({key: int(counters.get(key, 0)) for key in self._counts})
 
@@ -200,6 +224,14 @@ class StateByName:
         """The ranges of the flattened parameter whose state a worker keeps."""
         held = self._layout[name][worker]
         return [held] if held[0] < held[1] else []
+
+    def _whole_state(self, name: str, key: str) -> Tensor:
+        """A copy of one of `whole_keys`, flat, of any size and dtype."""
+        raise AssertionError(f"{type(self).__name__} has no state {key!r}")
+
+    def _load_whole_state(self, name: str, key: str, values: Tensor) -> None:
+        """What `_whole_state` gave, on the CPU or on the device."""
+        raise AssertionError(f"{type(self).__name__} has no state {key!r}")
 
     def _state_dtype(self, name: str) -> torch.dtype:
         return self._fragments[name].weight().dtype

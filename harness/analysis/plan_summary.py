@@ -200,7 +200,7 @@ def _tokens(study: Study, specs: Mapping[str, TrialSpec]) -> int:
     """Of the confirmation, of the baseline at other lengths, and of the search."""
     tokens = sum(map(_tokens_of, specs.values()))
     if study.tuning is not None:
-        tokens += _search_budget(study)["tokens_per_variant"] * len(study.variants)
+        tokens += _search_budget(study)["tokens_per_variant"] * len(study.searched)
     return tokens
 
 

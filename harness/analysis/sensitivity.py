@@ -153,7 +153,10 @@ def _kinds(study: StudyResults) -> Iterator[SensitivityGroup]:
         trials = [trial for trial in study.of(variant) if trial.outcome is not None]
         if trials:
             values = flatten(optimizer_of(study, trials[0]))
-            by_kind.setdefault(str(values.pop("kind")), []).append(
+            kind = values.pop("kind")
+            # Two that are not ours have as little in common as two kinds.
+            values.pop("source", None)
+            by_kind.setdefault(str(values.pop("path", kind)), []).append(
                 TriedSettings(
                     name=variant,
                     values=values,
@@ -188,4 +191,6 @@ def _is_number(value: Any) -> bool:
 
 
 def _hashable(value: Any) -> Any:
+    if isinstance(value, dict):
+        return tuple(map(str, value.items()))  # an empty table is not flattened
     return tuple(map(str, value)) if isinstance(value, list) else value

@@ -112,9 +112,16 @@ def _shorter(study: StudyResults) -> bool:
     return tuning is not None and tuning.steps is not None and tuning.steps != steps
 
 
+AS_PUBLISHED = "it competes with the settings it names, as `tuned = false` asks"
+
+
 def not_tuned(study: StudyResults, variant: str) -> str | None:
     """Why the variant does not count as tuned; None if it does or the study searches nothing."""
-    if study.search is None or variant not in study.search.variants:
+    if study.search is None:
+        return None
+    if not study.variant(variant).tuned:
+        return AS_PUBLISHED
+    if variant not in study.search.variants:
         return None
     found = study.search.variants[variant]
     if found.tuned:
@@ -161,6 +168,8 @@ def settings_in_force(study: StudyResults, variant: str) -> dict[str, Any]:
     if own.space and specs:
         settings["optimizer"] = specs[0].optimizer.model_dump(mode="json")
     elif own.space:
-        left = settings["optimizer"].items()
-        settings["optimizer"] = {key: value for key, value in left if key not in own.space}
+        for setting in own.space:
+            table, _, name = setting.rpartition(".")
+            inner = settings["optimizer"]
+            (inner[table] if table else inner).pop(name, None)
     return settings

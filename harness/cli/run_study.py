@@ -148,7 +148,7 @@ class StudyRun:
             for key in event.keys.values()
         }
         done = sum(self.folder.trial(key).outcome() is not None for key in keys)
-        total = current.trials * len(study.variants) * len(study.seeds.tuning)
+        total = current.trials * len(study.searched) * len(study.seeds.tuning)
         with self._progress(total, done, f"of the search, round {current.index + 1},") as progress:
             from tune.driver import run_round
 

@@ -190,10 +190,11 @@ def _resolved(
 ) -> tuple[Study, Resolution | None]:
     """The study with a dtype in the place of every `auto`, and where it comes from."""
     from harness.runs.resolve import resolve
+    from harness.study.notices import notices
 
     found = resolve(study, folder)
-    if found.notice is not None:
-        console.print(Text(f"{found.notice}.", style="yellow"), soft_wrap=True)
+    for notice in (*notices(study), *([found.notice] if found.notice is not None else [])):
+        console.print(Text(f"{notice}.", style="yellow"), soft_wrap=True)
     return found.study, found.resolution
 
 

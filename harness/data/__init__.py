@@ -3,7 +3,7 @@
 from harness.data.batch_order import BatchHasher, BatchSampler
 from harness.data.cache import default_cache_dir, prepare
 from harness.data.config import DataConfig
-from harness.data.dataset import TokenDataset, open_dataset
+from harness.data.dataset import TokenDataset, Windows, open_dataset
 from harness.data.describe import describe
 from harness.data.manifest import DataManifest, OverlapManifest, SplitManifest
 
@@ -15,6 +15,7 @@ __all__ = [
     "OverlapManifest",
     "SplitManifest",
     "TokenDataset",
+    "Windows",
     "default_cache_dir",
     "describe",
     "open_dataset",

@@ -71,7 +71,7 @@ def _cache_key(config: DataConfig, source: Source) -> str:
         "tokenizers": version("tokenizers"),  # may train or split differently when it moves
         "tokenizer_files": list_fingerprint(tokenizer_files),
         "source": source.fingerprint,
-        "config": config.model_dump(mode="json", exclude={"preset"}),
+        "config": config.model_dump(mode="json", exclude={"preset", "leaked_windows"}),
     }
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
 
@@ -84,7 +84,12 @@ def _build_once(config: DataConfig, source: Source, *, final: Path, progress: Pr
             final, is_there=(final / MANIFEST_FILE).exists, waiting=_say_once(progress)
         ) as temporary:
             if temporary is not None:
-                build(config, source, directory=temporary, progress=progress)
+                build(
+                    config.model_copy(update={"leaked_windows": 0}),
+                    source,
+                    directory=temporary,
+                    progress=progress,
+                )
     except OSError as error:
         raise UserError(
             f"cannot build the data in {final.parent} ({error}): make room there, or set "

@@ -129,6 +129,16 @@ class DataConfig(BaseModel):
         description="Share of the distinct documents (not of the tokens) held out for validation",
     )
 
+    leaked_windows: int = Field(
+        0,
+        ge=0,
+        # Absent where it is 0, so that it changes no hash of a study that has none.
+        exclude_if=lambda count: count == 0,
+        description="Windows of the training text, cut at random places, on which every evaluation "
+        "measures a second loss, the leaked one: what a split of overlapping windows at random "
+        "would have called validation. It is none, and decides nothing; 0: not measured",
+    )
+
     @model_validator(mode="before")
     @classmethod
     def _fill_from_preset(cls, values: Any) -> Any:

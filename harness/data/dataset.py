@@ -20,6 +20,7 @@ TRAIN_FILE = "train.bin"
 VALIDATION_FILE = "validation.bin"
 
 _HASH_BYTES = 8 * 2**20
+_LEAK_SEED = 20_250_704  # any number, the same in every trial
 
 Windows = NDArray[np.int64]
 
@@ -69,6 +70,26 @@ class TokenDataset:
         Raises `IndexError` for an index outside [0, num_validation_windows).
         """
         return _take(self._validation, indices)
+
+    def leaked_windows(self, indices: ArrayLike) -> Windows:
+        """Windows cut at random places of the training tokens, shape (k, sequence_length + 1).
+
+        As a validation set that is split from the windows of stride 1 of one text, instead of from
+        its documents: nearly all of their tokens stand in the training windows. Window `i` is the
+        same for everybody.
+        """
+        tokens = self._train.reshape(-1)
+        chosen = np.asarray(indices, dtype=np.int64)
+        starts = np.array(
+            [
+                np.random.default_rng([_LEAK_SEED, i]).integers(tokens.size - self.sequence_length)
+                for i in chosen.tolist()
+            ],
+            dtype=np.int64,
+        )
+        places = starts[:, None] + np.arange(self.sequence_length + 1)
+        windows: Windows = tokens[places].astype(np.int64)
+        return windows
 
     def verify(self, beat: Callable[[], None] = lambda: None) -> None:
         """Read every file and compare its SHA-256 with the manifest.

@@ -67,7 +67,9 @@ def _search(study: StudyResults) -> Iterator[str]:
             "[@li2020asha], within a variant and not before "
             f"{100 * settings.asha.grace_fraction:.0f} % of its steps."
         )
-    if untuned := [variant for variant in study.variants if not_tuned(study, variant)]:
+    if kept := [variant.name for variant in study.settings.variants if not variant.tuned]:
+        yield f"{listing(kept)} took no part in the search and kept the settings of the study file."
+    if untuned := [v.name for v in study.settings.searched if not_tuned(study, v.name)]:
         yield (
             f"The best value of {listing(untuned)} may lie outside of the space that was searched, "
             "or the search is not finished."

@@ -10,7 +10,7 @@ from harness.analysis.study_results import StudyResults
 from harness.report import numbers
 from harness.report.prose import listing, plural
 from models import ModelConfig
-from optimizers import LearningRateSchedule, OptimizerSpec
+from optimizers import ExternalSpec, LearningRateSchedule, OptimizerSpec
 
 NAMED = 6
 """Names of more variants than these belong into a table."""
@@ -18,6 +18,7 @@ NAMED = 6
 ALGORITHMS = {
     "adamw": "AdamW [@loshchilov2019]",
     "muon": "Muon [@jordan2024]",
+    "schedule_free": "schedule-free AdamW [@defazio2024]",
     "torch_muon": "PyTorch's Muon [@jordan2024]",
     "deepspeed_muon": "DeepSpeed's Muon [@jordan2024, @rasley2020]",
 }
@@ -80,14 +81,20 @@ def _model(study: StudyResults) -> str:
 
 
 def _algorithms(specs: list[OptimizerSpec]) -> Iterator[str]:
-    kinds = list(dict.fromkeys(str(getattr(spec, "kind", "")) for spec in specs))
-    names = [ALGORITHMS.get(kind, f"the optimizer {kind!r}") for kind in kinds]
+    names = list(dict.fromkeys(_algorithm(spec) for spec in specs))
     whose = "Their algorithms are" if len(names) > 1 else "The algorithm is"
     yield f"{whose} {listing(names)}."
     scales = [getattr(spec, "scale", None) == "match_rms" for spec in specs]
     if any(scales):
         some = "" if all(scales) else " of some configurations"
         yield f"Muon's updates{some} are scaled to the root mean square of AdamW's [@liu2025]."
+
+
+def _algorithm(spec: OptimizerSpec) -> str:
+    if isinstance(spec, ExternalSpec):
+        return f"{spec.path.replace(':', '.')} ({spec.source})"
+    kind = str(getattr(spec, "kind", ""))
+    return ALGORITHMS.get(kind, f"the optimizer {kind!r}")
 
 
 def _length(study: StudyResults) -> str:

@@ -174,6 +174,14 @@ REFERENCES: dict[str, Reference] = {
         "{Muon} is Scalable for {LLM} Training",
         "2502.16982",
     ),
+    "defazio2024": _talk(
+        "Defazio et al., 2024",
+        "Defazio, Aaron and Yang, Xingyu and Mehta, Harsh and Mishchenko, Konstantin and Khaled, "
+        "Ahmed and Cutkosky, Ashok",
+        "The Road Less Scheduled",
+        "Advances in Neural Information Processing Systems",
+        volume="37",
+    ),
     # The model
     "vaswani2017": _talk(
         "Vaswani et al., 2017",

@@ -32,6 +32,7 @@ CSV_COLUMNS: dict[str, Callable[[TrialSnapshot], Cell]] = {
     "unit": lambda trial: UNIT,
     "perplexity": lambda trial: None if trial.loss is None else perplexity(trial.loss),
     "accuracy": lambda trial: trial.outcome.validation_accuracy if trial.outcome else None,
+    "leaked_loss": lambda trial: trial.leaked_loss,
     "steps": lambda trial: trial.outcome.step if trial.outcome else None,
     "tokens": lambda trial: trial.outcome.tokens if trial.outcome else None,
     "tokens_per_s": lambda trial: trial.tokens_per_s,

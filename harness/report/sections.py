@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from harness.analysis.decomposition import decompose
 from harness.analysis.horizon_speedup import HorizonSpeedup
+from harness.analysis.leak import leaks
 from harness.analysis.machines import why_no_times
 from harness.analysis.shrinkage import settings_in_force
 from harness.analysis.study_results import StudyResults
@@ -78,6 +80,23 @@ def results(material: Material) -> Iterator[Element]:
     measures = tables.measures(material.study)
     few = len(material.study.variants) <= MANY
     yield measures if few else Details(title=measures.title, blocks=(measures,))
+
+
+def claim(material: Material) -> Iterator[Element]:
+    """A claim taken apart, and what a leak would have been worth to it."""
+    study = material.study
+    if found := decompose(study):
+        if sentence := tables.decomposition_sentence(found):
+            yield Paragraph(text=sentence, tone="summary")
+        yield from material.figure("decomposition")
+        yield tables.decomposition(study, found)
+    if leaked := leaks(study):
+        yield Paragraph(
+            text="This study also measured a loss on windows of its own TRAINING text, to show "
+            "what a leak is worth. It is no validation loss and decides nothing.",
+            tone="warning",
+        )
+        yield tables.leaked_losses(study, leaked)
 
 
 def curves(material: Material) -> Iterator[Element]:
@@ -291,6 +310,7 @@ def _environment(environment: dict[str, Any]) -> Iterator[Element]:
 SECTIONS: tuple[tuple[str, str, Callable[[Material], Iterator[Element]]], ...] = (
     ("verdict", "Verdict", verdict),
     ("results", "Results", results),
+    ("claim", "The claim taken apart", claim),
     ("curves", "Training curves", curves),
     ("speedup", "Speed-up", speedups),
     ("hyperparameters", "Hyperparameters", hyperparameters),

@@ -95,7 +95,8 @@ def _check_search(folder: StudyFolder, plan: Plan, added: Additions) -> None:
     events = SearchLog(folder.path).events()
     known = {e.variant for e in events if isinstance(e, Chosen)}
     known |= {name for e in events if isinstance(e, Widened) for name in e.spaces}
-    if known and (late := [name for name in added.variants if name not in known]):
+    kept = {v["name"] for v in plan.study["variants"] if not v.get("tuned", True)}
+    if known and (late := [name for name in added.variants if name not in known | kept]):
         raise UserError(
             f"{', '.join(late)} cannot join this study: the first round of its search is over, and "
             "a search of its own afterwards would not be at an equal budget. Start a new study "
@@ -225,7 +226,7 @@ def _found_by_search(plan: Plan, folder: StudyFolder) -> Iterator[PlannedTrial]:
             for seed, key in event.keys.items():
                 yield PlannedTrial(variant=event.variant, phase="tuning", seed=seed, key=key)
     study, chosen = frozen_settings(folder, plan), chosen_points(events)
-    if chosen.keys() == {variant.name for variant in study.variants}:
+    if chosen.keys() == {variant.name for variant in study.searched}:
         yield from measuring_trials(
             with_chosen(study, chosen), plan.data_sha256, key_of=plan.key_of
         )

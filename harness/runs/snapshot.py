@@ -67,6 +67,11 @@ class TrialSnapshot:
         return self.outcome.validation_loss if self.completed and self.outcome else None
 
     @property
+    def leaked_loss(self) -> float | None:
+        """Final loss in nats on windows of the training text, where it was measured."""
+        return self.last.leaked_loss if self.completed and self.last else None
+
+    @property
     def tokens_per_s(self) -> float | None:
         """Median over the reports: one slow stretch of the machine does not move it."""
         speeds = [report.tokens_per_s for report in self.reports if report.tokens_per_s is not None]

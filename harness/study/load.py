@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from harness.errors import UserError
+from harness.study.external import with_sources
 from harness.study.study_file import Study
 from harness.study.validation_messages import describe
 
@@ -36,11 +37,18 @@ def load_study(path: Path, overrides: Sequence[str] = ()) -> Study:
     for override in overrides:
         _override(values, override)
     try:
-        return Study.model_validate(values)
+        study = Study.model_validate(values)
     except ValidationError as error:
-        lines = describe(error, Study)
-        count = f"{len(lines)} mistake{'s' if len(lines) > 1 else ''} in {path}"
-        raise UserError("\n  ".join([f"{count}:", *lines])) from None
+        raise _mistakes(describe(error, Study), path) from None
+    study, mistakes = with_sources(study)
+    if mistakes:
+        raise _mistakes(mistakes, path)
+    return study
+
+
+def _mistakes(lines: list[str], path: Path) -> UserError:
+    count = f"{len(lines)} mistake{'s' if len(lines) > 1 else ''} in {path}"
+    return UserError("\n  ".join([f"{count}:", *lines]))
 
 
 def _override(values: dict[str, Any], override: str) -> None:

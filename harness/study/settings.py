@@ -22,12 +22,21 @@ MINIMUM_SEEDS = 3
 class TrainingConfig(Record):
     """How every variant is trained; the same for all of them."""
 
-    steps: int = Field(ge=1, description="optimizer steps of one trial")
+    steps: int = Field(
+        ge=1,
+        description="optimizer steps (updates) of one trial: 250, where a program counts 1000 "
+        "micro-batches and updates at every fourth",
+    )
     batch_size: int = Field(
-        ge=1, description="sequences per optimizer step, over all workers and micro-batches"
+        ge=1,
+        description="sequences per optimizer step, over all workers and micro-batches: 96 for "
+        "four micro-batches of 24",
     )
     accumulation_steps: int = Field(
-        default=1, ge=1, description="micro-batches per optimizer step on each worker"
+        default=1,
+        ge=1,
+        description="micro-batches per optimizer step on each worker: 4 cut a batch_size of 96 on "
+        "one worker into four of 24",
     )
     precision: Literal["fp32", "bf16"] = Field(
         default="fp32", description="fp32, or bf16 autocast with fp32 weights"
@@ -257,6 +266,13 @@ class AnalysisSettings(Record):
         default=None,
         allow_inf_nan=False,
         description="a loss; each variant's mean is tested for being below it, one-sided",
+    )
+    decomposition: tuple[str, ...] = Field(
+        default=(),
+        exclude_if=lambda stages: not stages,
+        description="a claim taken apart: variants in order, from the claim's reference to its "
+        "winner, each differing from the one before in one thing; `name@leaked` reads the loss on "
+        "`data.leaked_windows`. The part that begins at `baseline` is what is left of the claim",
     )
     power: float = Field(
         default=0.8,

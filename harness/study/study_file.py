@@ -7,10 +7,11 @@ path, and all mistakes of a file are reported together (see `harness.study.load`
 from __future__ import annotations
 
 import difflib
+import itertools
 import math
 import re
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_origin
 
 from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
@@ -25,6 +26,7 @@ from harness.study.settings import (
     TrainingConfig,
     TuningSettings,
 )
+from harness.study.stages import read_stage
 from models import AnyModel, resolve_size
 from optimizers import REGISTRY, DeepSpeedMuonSpec, LearningRateSchedule, OptimizerSpec
 
@@ -53,6 +55,12 @@ class VariantConfig(Record):
     schedule: LearningRateSchedule | None = Field(
         default=None, description="this variant's own learning-rate schedule"
     )
+    tuned: bool = Field(
+        default=True,
+        exclude_if=lambda tuned: tuned,
+        description="false: takes no part in [tuning] and competes with the settings it names, "
+        "such as those of a publication; the report says so",
+    )
     space: dict[str, Dimension] = Field(
         default_factory=dict,
         description="what [tuning] searches: settings of the optimizer, each with its dimension; "
@@ -70,6 +78,8 @@ class VariantConfig(Record):
     @classmethod
     def _default_space(cls, space: Any, info: ValidationInfo) -> Any:
         optimizer = info.data.get("optimizer")
+        if isinstance(space, dict):
+            return _dotted(space)
         if not isinstance(space, str) or optimizer is None:
             return space
         if space != "default" or not optimizer.default_space:
@@ -81,10 +91,10 @@ class VariantConfig(Record):
 
     @model_validator(mode="after")
     def _space_of_this_optimizer(self) -> VariantConfig:
-        known = sorted(set(type(self.optimizer).model_fields) - {"kind"})
+        known = sorted(_searchable(self.optimizer))
         mistakes = []
         for setting, dimension in self.space.items():
-            if setting not in known:
+            if setting not in known and f"{setting.partition('.')[0]}.NAME" not in known:
                 near = difflib.get_close_matches(setting, known, n=1)
                 hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
                 mistakes.append(f"space.{setting}: unknown setting of this optimizer; {hint}")
@@ -107,8 +117,30 @@ class VariantConfig(Record):
         Raises:
             pydantic.ValidationError: the optimizer refuses a value.
         """
-        optimizer = type(self.optimizer).model_validate({**self.optimizer.model_dump(), **point})
+        values = self.optimizer.model_dump()
+        for setting, value in point.items():
+            table, _, name = setting.rpartition(".")
+            (values[table] if table else values)[name] = value
+        optimizer = type(self.optimizer).model_validate(values)
         return self.model_copy(update={"optimizer": optimizer, "space": {}})
+
+
+def _dotted(space: dict[str, Any]) -> dict[str, Any]:
+    """`space.settings.NAME` as TOML reads it, a table of dimensions, under its dotted name."""
+    tables = {
+        name: inner
+        for name, inner in space.items()
+        if isinstance(inner, dict) and inner and all(isinstance(d, dict) for d in inner.values())
+    }
+    dotted = {f"{t}.{name}": d for t, inner in tables.items() for name, d in inner.items()}
+    return {name: d for name, d in space.items() if name not in tables} | dotted
+
+
+def _searchable(optimizer: OptimizerSpec) -> Iterator[str]:
+    """The settings that a space may name: those of a table as `settings.NAME`."""
+    for name, field in type(optimizer).model_fields.items():
+        if name not in ("kind", "path", "source"):  # what it is, not how it is set
+            yield f"{name}.NAME" if get_origin(field.annotation) is dict else name
 
 
 class Study(Record):
@@ -136,6 +168,11 @@ class Study(Record):
     @property
     def tokens_per_step(self) -> int:
         return self.training.batch_size * self.data.sequence_length
+
+    @property
+    def searched(self) -> tuple[VariantConfig, ...]:
+        """The variants whose settings [tuning] chooses."""
+        return tuple(variant for variant in self.variants if variant.tuned)
 
     @field_validator("name")
     @classmethod
@@ -207,6 +244,7 @@ def _disagreements(study: Study) -> list[str]:
         *_unusable_horizons(study),
         *_peers_out_of_place(study),
         *_unfair_tuning(study),
+        *_unreadable_stages(study),
     ]
 
 
@@ -272,6 +310,25 @@ def _unusable_horizons(study: Study) -> Iterator[str]:
         )
 
 
+def _unreadable_stages(study: Study) -> Iterator[str]:
+    """Stages of `analysis.decomposition` that nothing measures."""
+    stages = [read_stage(text) for text in study.analysis.decomposition]
+    names = [variant.name for variant in study.variants]
+    for stage in stages:
+        if stage.variant not in names:
+            yield f"analysis.decomposition: {stage.variant!r} is not a variant: choose from {names}"
+        elif stage.leaked and not study.data.leaked_windows:
+            yield (
+                f"analysis.decomposition: {str(stage)!r} is measured only with "
+                "data.leaked_windows above 0: add it, for example 64"
+            )
+    if len(stages) == 1 or any(a == b for a, b in itertools.pairwise(stages)):
+        yield (
+            "analysis.decomposition: needs two stages or more, and neighbours that differ: "
+            f"got {[str(stage) for stage in stages]}"
+        )
+
+
 def _unfair_tuning(study: Study) -> Iterator[str]:
     """Budgets that would not be equal, and searches that could not work."""
     tuning = study.tuning
@@ -288,11 +345,21 @@ def _unfair_tuning(study: Study) -> Iterator[str]:
             "seeds.tuning: [tuning] needs at least one seed that chooses, apart from those that "
             "measure"
         )
+    if not study.searched:
+        yield "tuning: every variant has `tuned = false`: leave [tuning] out, or tune one of them"
     for variant in study.variants:
-        if not variant.space:
+        if not variant.tuned and variant.space:
+            yield (
+                f"variants.{variant.name}.space: nothing searches it with `tuned = false`: leave "
+                "one of the two out"
+            )
+        elif not variant.tuned:
+            continue
+        elif not variant.space:
             yield (
                 f"variants.{variant.name}.space: missing: with [tuning] every variant is tuned "
-                "with the same budget; an untuned opponent proves nothing"
+                "with the same budget; an untuned opponent proves nothing. One that is to compete "
+                "as it was published says `tuned = false`"
             )
         elif mistake := _searcher_mistake(variant.space, tuning):
             yield f"variants.{variant.name}.space: {mistake}"

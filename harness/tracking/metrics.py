@@ -31,6 +31,7 @@ CURVES = (
 """Fields of a report that are charts of the first group of the UI, under their own names."""
 
 GROUPED = {
+    "leaked_loss": "leak/loss_on_training_text",
     "dead_experts": "router/dead_experts",
     "train_time_s": "time/training_s",
     "step_time_s": "time/step_s",
@@ -90,7 +91,7 @@ def report_metrics(report: Report) -> MetricGroup:
     """
     fields = report.model_dump(include={*CURVES, *GROUPED})
     values = {name: fields[name] for name in CURVES}
-    values |= {name: fields[field] for field, name in GROUPED.items()}
+    values |= {name: fields[field] for field, name in GROUPED.items() if field in fields}
     values |= _of_router(report)
     values |= _counted(report.counters)
     group = metric_group(values, step=report.step)

@@ -31,6 +31,7 @@ from harness.training.expert_movement import ExpertMeter
 from harness.training.metrics import (
     StepClock,
     evaluate,
+    evaluate_on,
     now,
     peak_memory_bytes,
     reset_peak_memory,
@@ -68,7 +69,7 @@ def train(spec: TrialSpec, context: WorkerContext) -> Generator[Report, None, Ou
     context.pulse.beat("setting up", step=done)
     with open_backend(spec, context) as backend:
         run = TrialRun(spec, context, backend, dataset, started, resumed)
-        keeper = Keeper(context, step=done, saves=can_be_saved(spec))
+        keeper = Keeper(context, step=done, saves=can_be_saved(spec, context))
         yield run.report(done) if run.last_report is None else run.last_report
         run.first_step(done + 1)
         for step in range(done + 1, last + 1):
@@ -201,12 +202,14 @@ class TrialRun:
         train_losses, self.train_losses = self.train_losses, []
         training = self.spec.training
         begin = now(self.backend.device)
-        evaluation = evaluate(
-            self.backend,
-            self.dataset,
-            num_windows=training.evaluation_windows,
-            pulse=self.pulse,
-        )
+        with self.optimizer.evaluation_weights(self.backend.publish_weights):
+            evaluation = evaluate(
+                self.backend,
+                self.dataset,
+                num_windows=training.evaluation_windows,
+                pulse=self.pulse,
+            )
+            leaked_loss = self._leaked_loss()
         self.evaluation_time_s += now(self.backend.device) - begin
         if not math.isfinite(evaluation.loss) and self.diverged_at_step is None:
             self.diverged_at_step = step
@@ -231,9 +234,18 @@ class TrialRun:
             router_load=evaluation.router_load,
             dead_experts=evaluation.dead_experts,
             counters=self._counters(),
+            leaked_loss=leaked_loss,
             experts=self.experts.report(),
         )
         return self.last_report
+
+    def _leaked_loss(self) -> float | None:
+        """The loss on windows of the training text, where the study asks for it."""
+        if not (count := self.spec.data.leaked_windows):
+            return None
+        take = self.dataset.leaked_windows
+        found = evaluate_on(self.backend, take, num_windows=count, pulse=self.pulse)
+        return _finite(found.loss)
 
     def _counters(self) -> dict[str, float]:
         """The optimizer's counts, and the bytes that a step sent per element of Muon's weights.

@@ -5,15 +5,17 @@ from __future__ import annotations
 import resource
 import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from harness.data import TokenDataset
+from harness.data import TokenDataset, Windows
 from harness.training.backends.protocol import Backend
 from harness.training.batches import to_tensors
 from harness.training.pulse import Pulse
@@ -25,7 +27,7 @@ CHUNK_WINDOWS = 16
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Validation loss (nats a token), accuracy, and the experts' shares of the assignments."""
+    """Mean loss (nats a token), accuracy, and the experts' shares of the assignments."""
 
     loss: float
     accuracy: float
@@ -39,12 +41,28 @@ class Evaluation:
 def evaluate(
     backend: Backend, dataset: TokenDataset, *, num_windows: int, pulse: Pulse
 ) -> Evaluation:
-    """Loss and accuracy over the first `num_windows` validation windows, shared by the workers.
+    """Loss and accuracy over the first `num_windows` validation windows, shared by the workers."""
+    return evaluate_on(
+        backend,
+        dataset.validation_windows,
+        num_windows=min(num_windows, dataset.num_validation_windows),
+        pulse=pulse,
+    )
+
+
+def evaluate_on(
+    backend: Backend,
+    take: Callable[[NDArray[np.int64]], Windows],
+    *,
+    num_windows: int,
+    pulse: Pulse,
+) -> Evaluation:
+    """Loss and accuracy over windows 0 to `num_windows` - 1 of those that `take` gives.
 
     The chunks do not depend on the number of workers. Every worker runs the same number of chunks,
     because a forward pass may contain collectives; a surplus chunk counts nothing.
     """
-    windows = np.arange(min(num_windows, dataset.num_validation_windows))
+    windows = np.arange(num_windows)
     chunks = np.array_split(windows, range(CHUNK_WINDOWS, len(windows), CHUNK_WINDOWS))
     rounds = -(-len(chunks) // backend.num_workers)
     totals: Tensor | None = None
@@ -53,9 +71,7 @@ def evaluate(
         pulse.beat("evaluating")
         index = round_index * backend.num_workers + backend.rank
         counts = index < len(chunks)
-        inputs, targets = to_tensors(
-            dataset.validation_windows(chunks[index if counts else 0]), backend.device
-        )
+        inputs, targets = to_tensors(take(chunks[index if counts else 0]), backend.device)
         output = backend.evaluate(inputs, targets)
         shape, tokens = output.router_load.shape, targets.numel()
         parts = torch.cat(
@@ -66,7 +82,7 @@ def evaluate(
             ]
         )
         totals = parts * counts if totals is None else totals + parts * counts
-    assert totals is not None, "there is at least one validation window"
+    assert totals is not None, "there is at least one window"
     loss, correct, tokens_seen, *load = backend.sum_over_workers(totals).tolist()
     load_tensor = torch.tensor(load).reshape(shape) / tokens_seen
     return Evaluation(loss / tokens_seen, correct / tokens_seen, load_tensor.tolist())

@@ -203,7 +203,7 @@ def check_movement(moved: set[str], optimizer: NamedOptimizer) -> dict[str, floa
     """After the first step every group has moved.
 
     Returns the share of the parameters that moved, by group. A group whose learning rate is zero
-    may stand still.
+    may stand still, and every group of an optimizer that says that it moves nothing at first.
 
     Raises:
         PreflightError: naming the group whose weights are where they were.
@@ -212,7 +212,7 @@ def check_movement(moved: set[str], optimizer: NamedOptimizer) -> dict[str, floa
     for group in optimizer.param_groups:
         members = group["parameter_names"]
         shares[group["name"]] = sum(name in moved for name in members) / len(members)
-        if group["lr"] and not shares[group["name"]]:
+        if group["lr"] and optimizer.moves_at_first and not shares[group["name"]]:
             raise PreflightError(
                 f"the optimizer group {group['name']!r} did not move the model in the first step "
                 f"(learning rate {group['lr']:g}, {len(members)} parameters)"

@@ -67,6 +67,12 @@ class Report(Record):
     counters: dict[str, float] = Field(
         description="the optimizer's own counters, from the start (Newton-Schulz calls, bytes ..)"
     )
+    leaked_loss: float | None = Field(
+        default=None,
+        exclude_if=lambda loss: loss is None,
+        description="cross-entropy on windows of the training text (`data.leaked_windows`): no "
+        "validation loss; null: not measured, or non-finite",
+    )
     experts: ExpertActivity | None = Field(
         default=None,
         description="null: no MoE layer, no step since the last report, or an older version",

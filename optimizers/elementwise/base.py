@@ -25,6 +25,7 @@ class Tensors:
     """The parameters of one group, as they lie on this worker; all lists in the same order.
 
     Args:
+        names: Of the parameters.
         weights: `(n_i,)` each, views; n_i is 0 for a parameter that lies elsewhere.
         gradients: The averaged raw gradients, views; zero where none arrived. An update may write
             over them.
@@ -35,6 +36,7 @@ class Tensors:
             call where weights are sharded: every worker makes it, equally often.
     """
 
+    names: list[str]
     weights: list[Tensor]
     gradients: list[Tensor]
     state: Mapping[str, list[Tensor]]
@@ -48,6 +50,9 @@ class ElementwiseOptimizer(NamedOptimizer):
 
     state_names: ClassVar[tuple[str, ...]] = ()
     """Names of its state, of a weight's shape each."""
+
+    settings: ClassVar[Mapping[str, Any]] = {}
+    """Of one that is used as `kind = "external"`: its options besides `lr`, with their defaults."""
 
     def __init__(
         self,
@@ -72,6 +77,7 @@ class ElementwiseOptimizer(NamedOptimizer):
         weights = [fragment.weight() for fragment in fragments]
         self._update_tensors(
             Tensors(
+                names=[fragment.name for fragment in fragments],
                 weights=weights,
                 gradients=[
                     torch.zeros_like(weight) if gradient is None else gradient

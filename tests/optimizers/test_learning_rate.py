@@ -88,3 +88,14 @@ def test_impossible_steps_and_unknown_fields_are_refused() -> None:
         learning_rate_factor(LearningRateSchedule(), step=-1, total_steps=10)
     with pytest.raises(ValidationError, match="Extra inputs are not permitted"):
         LearningRateSchedule(warm_up=3)
+
+
+def test_a_schedule_with_a_length_of_its_own_is_cut_by_the_training() -> None:
+    # 250 updates under a horizon of 1000, warmup 50: the cosine comes a fifth of its way.
+    own = LearningRateSchedule(warmup_steps=50, floor=0.1, total_steps=1000)
+    whole = LearningRateSchedule(warmup_steps=50, floor=0.1)
+    for step in (0, 49, 120, 249):
+        cut = learning_rate_factor(own, step=step, total_steps=250)
+        assert cut == learning_rate_factor(whole, step=step, total_steps=1000)
+    assert learning_rate_factor(own, step=249, total_steps=250) == pytest.approx(0.906, abs=5e-4)
+    assert "total_steps" not in whole.model_dump()

@@ -47,6 +47,7 @@ class MadeUpStudy:
     `effects` is added to the final loss of a variant; a variant that it does not name gets 0. Over
     the `horizons` of `analysis` the baseline's final losses follow `law`, with the noise of a run.
     In `diverged`, `failed` and `unfinished` the baseline at 60 steps is called `adamw at 60`.
+    `leaks`, where it names a variant, is what a leaked loss of it would have been lower by.
     `ends` says how attempts ended before the last one; an unfinished trial has no attempt after.
     """
 
@@ -65,6 +66,7 @@ class MadeUpStudy:
     unfinished: frozenset[Cell] = frozenset()
     ends: Mapping[Cell, tuple[AttemptEnd, ...]] = field(default_factory=dict)
     analysis: dict[str, Any] = field(default_factory=dict)
+    leaks: Mapping[str, float] = field(default_factory=dict)
     name: str = "made-up"
     question: str = "Does Muon reach a lower validation loss than AdamW at equal tokens?"
 
@@ -73,6 +75,7 @@ class MadeUpStudy:
             {
                 "name": self.name,
                 "question": self.question,
+                "data": {"leaked_windows": 64} if self.leaks else {},
                 "model": {"size": "tiny"},
                 "training": {
                     "steps": self.steps,
@@ -182,6 +185,9 @@ class MadeUpStudy:
             peak_memory_bytes=700 * 2**20,
             router_load=load.tolist(),
             dead_experts=int((load < 0.005).sum()),
+            leaked_loss=None
+            if loss is None or trial.variant not in self.leaks
+            else loss - self.leaks[trial.variant] - 0.01 * rng.random(),
             counters=counters | {"update_bytes": 1e6 * step},
             experts=_activity(load, tokens=self.every * tokens_per_step) if step else None,
         )

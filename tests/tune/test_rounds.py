@@ -10,6 +10,8 @@ import pytest
 
 from harness.analysis.search.results import SearchResult
 from harness.analysis.search.summary import summarise_search
+from harness.analysis.shrinkage import AS_PUBLISHED, not_tuned
+from harness.analysis.study_results import load_results
 from harness.runs.folder import StudyFolder
 from harness.runs.plan_file import freeze, load_plan
 from harness.runs.search_log import Chosen, SearchLog, Suggested, Widened, chosen_points
@@ -194,3 +196,21 @@ def test_a_line_that_a_crash_cut_is_dropped_before_the_next_one(folder: StudyFol
     second = first.model_copy(update={"variant": "adamw"})
     journal.append(second)
     assert journal.events() == [first, second]
+
+
+def test_a_variant_that_is_not_to_be_tuned_takes_no_part_in_the_search_and_says_so(
+    searched_file: Path, folder: StudyFolder
+) -> None:
+    published = '[[variants]]\nname = "published"\ntuned = false\n'
+    published += 'optimizer = { kind = "adamw", lr = 0.05 }\n\n[analysis]'
+    searched_file.write_text(searched_file.read_text().replace("[analysis]", published))
+    study = started(searched_file, folder)
+    (only,) = run_rounds(study, folder, INSIDE)
+    assert set(only.spaces) == {"adamw", "muon"}
+    rows = [row for row in load_plan(folder).trials if row.phase == "confirmation"]
+    assert {row.variant for row in rows} == {"adamw", "muon", "published"}
+    chosen = with_chosen(study, chosen_points(SearchLog(folder.path).events()))
+    assert {v.name: v.optimizer.lr for v in chosen.variants}["published"] == 0.05
+    results = load_results(folder)
+    assert not_tuned(results, "published") == AS_PUBLISHED
+    assert not_tuned(results, "adamw") is None

@@ -76,7 +76,7 @@ def _widen(
     """Widened spaces, with the reasons, of the variants whose best lies at an edge."""
     assert study.tuning is not None
     widened = {}
-    for variant in study.variants:
+    for variant in study.searched:
         found = variants[variant.name]
         edges = find_edges(
             found.space,

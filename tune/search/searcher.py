@@ -60,7 +60,7 @@ class LoggedSearch(OwnSearcher):
         self.study, self.current, self.folder = study, current, launch.folder
         self.data_sha256, self.launch = data_sha256, launch
         self.worst_loss = worst_loss
-        self.variants = {variant.name: variant for variant in study.variants}
+        self.variants = {variant.name: variant for variant in study.searched}
         self.sources = {name: self._source(variant) for name, variant in self.variants.items()}
         self.log = SearchLog(launch.folder.path)
         self.open: list[Open] = []

@@ -33,7 +33,7 @@ def summarise_search(study: StudySnapshot) -> SearchResult | None:
     budget = sum(settings.trials_in_round(index) for index in range(last_round + 1))
     over = chosen_points(events)
     variants = {}
-    for variant in study.settings.variants:
+    for variant in study.settings.searched:
         suggested = [e for e in events if isinstance(e, Suggested) and e.variant == variant.name]
         space: Space = widened[-1].spaces[variant.name] if widened else variant.space
         found = tuple(_configuration(event, outcomes) for event in suggested)

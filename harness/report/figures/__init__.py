@@ -7,6 +7,7 @@ from collections.abc import Callable
 from harness.analysis.study_results import StudyResults
 from harness.report.elements import FigureImage
 from harness.report.figures.canvas import Drawing, lay_out, png, style, svg
+from harness.report.figures.decomposition import decomposition
 from harness.report.figures.forest import forest
 from harness.report.figures.heatmap import heatmap
 from harness.report.figures.losses import difference_curves, difference_panels, loss_curves
@@ -18,6 +19,7 @@ from harness.report.figures.tuning import tuning_curves
 
 FIGURES: dict[str, tuple[str, Callable[[StudyResults], Drawing | None]]] = {
     "forest": ("Difference from the baseline", forest),
+    "decomposition": ("The claim taken apart", decomposition),
     "seed_strip": ("Every seed", seed_strip),
     "loss_curves": ("Validation loss by step", loss_curves),
     "difference_curves": ("Distance from the baseline by step", difference_curves),

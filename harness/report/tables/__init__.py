@@ -8,6 +8,11 @@ from harness.report.tables.attempts import (
     machines,
     tried_again,
 )
+from harness.report.tables.decomposition import (
+    decomposition,
+    decomposition_sentence,
+    leaked_losses,
+)
 from harness.report.tables.evidence import certificate, looks, pairing, statistics_table
 from harness.report.tables.experts import expert_movement
 from harness.report.tables.machine import counters, dead_experts, speed
@@ -25,9 +30,12 @@ __all__ = [
     "counters",
     "data_efficiency",
     "dead_experts",
+    "decomposition",
+    "decomposition_sentence",
     "expert_movement",
     "failed_attempts",
     "failures",
+    "leaked_losses",
     "ledger",
     "looks",
     "machine_facts",

@@ -24,7 +24,7 @@ def chosen(study: StudyResults) -> Table | None:
     rows = []
     for variant in study.ranked():
         found, own = study.search.variants.get(variant), shrunk.get(variant)
-        if found is None:
+        if found is None and study.variant(variant).tuned:
             continue
         reason = not_tuned(study, variant)
         measured = None if own is None else own.shrinkage
@@ -33,7 +33,7 @@ def chosen(study: StudyResults) -> Table | None:
             (
                 variant,
                 "yes" if reason is None else "not tuned",
-                write_point(found.chosen.point) if found.chosen else numbers.MISSING,
+                write_point(found.chosen.point) if found and found.chosen else numbers.MISSING,
                 numbers.loss(own.tuning_score if own else None),
                 numbers.loss(own.confirmation_mean if own else None),
                 numbers.difference(measured),

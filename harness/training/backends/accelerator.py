@@ -116,6 +116,9 @@ class AcceleratorBackend:
     def forward_weights(self) -> dict[str, Tensor]:
         return whole_weights(self.module)
 
+    def publish_weights(self) -> None:
+        """Nothing: where the fragments are the model's own weights, it reads them anyway."""
+
     def close(self) -> None:
         """Gives back the process group and the singletons, so that the next trial starts afresh.
 

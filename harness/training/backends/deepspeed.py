@@ -110,6 +110,19 @@ class DeepSpeedBackend(AcceleratorBackend):
             for name, parameter in self.engine.module.named_parameters()
         }
 
+    @torch.no_grad()
+    def publish_weights(self) -> None:
+        """The fp32 partitions to the weights that the forward pass reads, as after a step."""
+        zero = self.engine.optimizer
+        if self.stage in (1, 2):
+            zero.update_lp_params()
+        elif self.stage == 3:
+            zero._partition_all_parameters()  # drops what an evaluation gathered
+            for sub_group in range(len(zero.fp16_groups)):
+                zero._reassign_or_swap_out_partitioned_parameters(sub_group)
+            if zero.persistent_parameters:  # small ones, which every worker keeps whole
+                zero.persistent_parameters[0].all_gather(zero.persistent_parameters)
+
     def close(self) -> None:
         from deepspeed.comm import comm
         from deepspeed.runtime import torch_autocast

@@ -91,6 +91,10 @@ class Fsdp2Backend(AcceleratorBackend):
             for name, parameter in self._resharded_parameters().items()
         }
 
+    def publish_weights(self) -> None:
+        """Frees what an evaluation gathered: it would be read again in the next forward pass."""
+        self._resharded_parameters()
+
     def _resharded_parameters(self) -> dict[str, Tensor]:
         """After an evaluation the root's own parameters would still be gathered ones."""
         for module in self.module.modules():

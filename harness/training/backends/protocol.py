@@ -158,6 +158,13 @@ class Backend(Protocol):
         """
         ...
 
+    def publish_weights(self) -> None:
+        """Makes the forward pass read what the optimizer's fragments hold now. A collective call.
+
+        Needed when somebody wrote into them outside of a step, as for an evaluation.
+        """
+        ...
+
     def close(self) -> None:
         """Gives back the process group and every process-wide singleton."""
         ...

@@ -5,6 +5,7 @@ Batches are indexed by the step, so of the data only the step has to be kept.
 
 from __future__ import annotations
 
+import logging
 import shutil
 import tempfile
 from pathlib import Path
@@ -22,7 +23,9 @@ from harness.training.checkpoint.newest import newest_valid
 from harness.training.checkpoint.parts import LogicalTensors
 from harness.training.checkpoint.saving import label_of, random_states
 from harness.training.checkpoint.storage import Folder, LocalFolder, open_folder
-from optimizers import NamedOptimizer
+from optimizers import DeepSpeedMuonSpec, ExternalSpec, NamedOptimizer
+
+logger = logging.getLogger(__name__)
 
 OLD_FILE_NAME = "checkpoint.safetensors"
 
@@ -177,17 +180,29 @@ def _check(spec: TrialSpec, context: WorkerContext, resumed: Manifest | None) ->
         _require_saveable(spec, context.save_to)
 
 
-def can_be_saved(spec: TrialSpec) -> bool:
-    """Not the state of deepspeed_muon: it lies inside DeepSpeed, under no parameter's name."""
-    return getattr(spec.optimizer, "kind", None) != "deepspeed_muon"
+def not_saved_because(spec: TrialSpec) -> str | None:
+    """Why the state of this optimizer cannot be saved by parameter name; None where it can."""
+    if isinstance(spec.optimizer, DeepSpeedMuonSpec):
+        return "the state of deepspeed_muon lies inside DeepSpeed, under no parameter's name"
+    if isinstance(spec.optimizer, ExternalSpec):
+        from optimizers.external.trying import not_resumable
+
+        reason = not_resumable(spec.optimizer)
+        return None if reason is None else f"{spec.optimizer.path} cannot go on from one: {reason}"
+    return None
+
+
+def can_be_saved(spec: TrialSpec, context: WorkerContext) -> bool:
+    """Whether a trial is saved on its way. It says so where it was asked to be and is not."""
+    reason = not_saved_because(spec)
+    if reason is not None and context.checkpoints is not None and context.rank == 0:
+        logger.warning("no checkpoints of this trial: %s", reason)
+    return reason is None
 
 
 def _require_saveable(spec: TrialSpec, where: str | Path | Folder) -> None:
-    if not can_be_saved(spec):
-        raise UserError(
-            "the state of deepspeed_muon lies inside DeepSpeed and cannot be saved by parameter "
-            "name: save a variant of another kind, such as muon"
-        )
+    if (refusal := not_saved_because(spec)) is not None:
+        raise UserError(f"{refusal}: save a variant of another kind, such as muon")
     try:
         open_folder(where).temporary().unlink()
     except OSError as error:

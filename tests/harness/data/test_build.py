@@ -192,3 +192,19 @@ def test_an_empty_or_tiny_corpus_is_an_error_with_numbers(
 ) -> None:
     with pytest.raises(UserError, match=message):
         build_texts(texts)
+
+
+def test_leaked_windows_are_cut_from_the_training_tokens_and_the_same_for_everybody(
+    build_texts: Build, make_texts: Texts
+) -> None:
+    dataset = build_texts(make_texts(60))
+    tokens = np.fromfile(dataset.path / TRAIN_FILE, dtype=dataset.manifest.dtype)
+    places = np.lib.stride_tricks.sliding_window_view(tokens, dataset.sequence_length + 1)
+    windows = dataset.leaked_windows(np.arange(40))
+    assert windows.shape == (40, dataset.sequence_length + 1)
+    assert all((places == window).all(axis=1).any() for window in windows)
+    # A worker that takes a share of them takes the same ones.
+    np.testing.assert_array_equal(dataset.leaked_windows([7, 3]), windows[[7, 3]])
+    starts = {int((places == window).all(axis=1).argmax()) for window in windows}
+    assert len(starts) > 30
+    assert any(start % (dataset.sequence_length + 1) for start in starts)

@@ -193,3 +193,10 @@ def test_one_flipped_bit_is_found(copied: Path) -> None:
     (copied / TRAIN_FILE).write_bytes(content)
     with pytest.raises(UserError, match=r"train.bin has SHA-256"):
         open_dataset(copied).verify()
+
+
+def test_leaked_windows_change_no_folder(built: TokenDataset, config: DataConfig) -> None:
+    asked = config.model_copy(update={"leaked_windows": 16})
+    again = prepare(asked, cache_dir=built.path.parents[1])
+    assert again.path == built.path
+    assert again.manifest.config.leaked_windows == 0

@@ -161,3 +161,13 @@ def test_two_names_for_one_configuration_are_noticed_and_trained_once() -> None:
     assert len(study.variants) == 19
     assert plan.twins() == [("momentum-0.90", "optimal")]
     assert len(plan.distinct_keys) == 18 * len(study.seeds.confirmation)
+
+
+def test_an_untuned_variant_has_no_space_and_is_not_alone(searched_file: Path) -> None:
+    text = searched_file.read_text()
+    searched_file.write_text(text.replace('name = "muon"', 'name = "muon"\ntuned = false'))
+    assert "nothing searches it with `tuned = false`" in refuse(searched_file)
+    lines = [line for line in text.splitlines() if not line.startswith("space.")]
+    text = "\n".join(lines).replace("optimizer = {", "tuned = false\noptimizer = {")
+    searched_file.write_text(text)
+    assert "leave [tuning] out, or tune one of them" in refuse(searched_file)

@@ -121,8 +121,8 @@ def test_a_trial_whose_state_cannot_be_saved_is_trained_without_checkpoints(
     inside = ("training.backend=deepspeed", "training.clip_norm=0")
     spec, context = make(*kind, *inside, checkpoints=str(tmp_path), checkpoint_every_steps=1)
     assert prepare(spec, context) is None
-    assert not can_be_saved(spec)
-    keeper = Keeper(context, step=0, saves=can_be_saved(spec))
+    assert not can_be_saved(spec, context)
+    keeper = Keeper(context, step=0, saves=can_be_saved(spec, context))
     assert not keeper.is_due(6, backend=None)  # type: ignore[arg-type]
 
 
