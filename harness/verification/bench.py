@@ -21,7 +21,7 @@ from harness.verification.places import BACKENDS, Place
 from harness.verification.subjects import Subject
 from models import ModelConfig, ModelOutput, initialize
 from models.transformer import MoETransformer
-from optimizers import AdamWSpec, LearningRateSchedule, NamedOptimizer
+from optimizers import LearningRateSchedule, NamedOptimizer
 
 VOCABULARY, TOKENS, SEQUENCES = 37, 8, 8
 STEPS = 4
@@ -108,12 +108,16 @@ class Session:
             factor: On the loss of this worker; by default that of the step.
         """
         self.model.loss_factor = LOSS_FACTORS[step % STEPS] if factor is None else factor
+        for index in range(self.accumulation):
+            last = index == self.accumulation - 1
+            self.backend.micro_step(*self.rows(step, index), last=last)
+
+    def rows(self, step: int, index: int = 0) -> tuple[Tensor, Tensor]:
+        """This worker's tokens and targets of a micro-batch."""
         tokens, targets = batch(step)
         workers = self.backend.num_workers
-        for index in range(self.accumulation):
-            rows = slice(index * workers + self.backend.rank, None, workers * self.accumulation)
-            last = index == self.accumulation - 1
-            self.backend.micro_step(tokens[rows], targets[rows], last=last)
+        rows = slice(index * workers + self.backend.rank, None, workers * self.accumulation)
+        return tokens[rows], targets[rows]
 
     def step(self, step: int, *, factor: float | None = None, lr_factor: float = 1.0) -> float:
         """One step of training; the norm that the update reported."""
@@ -124,10 +128,7 @@ class Session:
 
     def rehearse(self) -> None:
         """As a trial does that goes on from a checkpoint."""
-        tokens, targets = batch(0)
-        workers = self.backend.num_workers
-        rows = slice(self.backend.rank, None, workers * self.accumulation)
-        self.backend.rehearse(tokens[rows], targets[rows])
+        self.backend.rehearse(*self.rows(0))
 
     def weights(self) -> Weights:
         """What the optimizer updates, whole. A collective call."""
@@ -264,7 +265,7 @@ def batch(step: int) -> tuple[Tensor, Tensor]:
 
 
 def trial(subject: Subject, place: Place, *, accumulation: int, clip_norm: float) -> TrialSpec:
-    """What the backends read; a class by its path stands under the name of AdamW there."""
+    """What the backends read."""
     backend, stage = BACKENDS[place.backend] if place.workers > 1 else ("ddp", 0)
     training = TrainingConfig.model_validate(
         {
@@ -280,7 +281,7 @@ def trial(subject: Subject, place: Place, *, accumulation: int, clip_norm: float
         data=DataConfig.model_construct(),
         data_sha256="",
         model=MODEL,
-        optimizer=subject.spec or AdamWSpec(lr=1.0),
+        optimizer=subject.spec,
         schedule=LearningRateSchedule(),
         training=training,
         seed=0,

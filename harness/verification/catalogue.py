@@ -152,6 +152,13 @@ _ALL = (
         "the schedule is ignored, or scales only a part of the update",
     ),
     Check(
+        "evaluation",
+        "4 steps with an evaluation after each, against 4 steps: elements of the weights whose "
+        "bits differ",
+        "to look changes what is trained: the weights to train on are not put back after those to "
+        "evaluate, or gathered ones are read again",
+    ),
+    Check(
         "deterministic",
         "the same 2 steps again: elements of the weights whose bits differ",
         "noise without a seed: no run can be repeated, and workers draw differently",

@@ -55,6 +55,7 @@ def run_worker(
         except BaseException as error:
             traceback.print_exc()
             answers.send(("raised", index, f"{type(error).__name__}: {error}"))
+            time.sleep(2 * OTHERS_RAISE_TOO_S)  # to leave now would make the others raise as well
             return
 
 
@@ -72,7 +73,10 @@ def _refusal(bench: Any) -> str | None:
 class _Gang:
     """The processes of one gang and what they say."""
 
-    def __init__(self, subject: Subject, tasks: Sequence[Task], workers: int) -> None:
+    def __init__(
+        self, subject: Subject, tasks: Sequence[Task], workers: int, patience_s: float
+    ) -> None:
+        self.patience_s = patience_s
         fork = multiprocessing.get_context("fork")
         ports = free_ports(PORTS)
         pairs = [fork.Pipe(duplex=False) for _ in range(workers)]
@@ -86,11 +90,11 @@ class _Gang:
         for _, sender in pairs:
             sender.close()
 
-    def said(self, patience_s: float) -> Iterator[tuple[int, str, int, Any]]:
+    def said(self) -> Iterator[tuple[int, str, int, Any]]:
         """`(rank, word, index, content)`; ends when nobody is left, or is silent for so long."""
         open_ends = {receiver: rank for rank, receiver in enumerate(self.answers)}
         while open_ends:
-            ready = wait(list(open_ends), timeout=patience_s)
+            ready = wait(list(open_ends), timeout=self.patience_s)
             if not ready:
                 return
             for receiver in ready:
@@ -112,10 +116,10 @@ def run_tasks(
     """All tasks of the gangs of one size."""
     left = list(tasks)
     while left:
-        gang = _Gang(subject, left, workers)
+        gang = _Gang(subject, left, workers, patience_s)
         try:
             done, last = 0, None
-            for result in _results(gang, left, workers, patience_s):
+            for result in _results(gang, left, workers):
                 done, last = done + 1, result
                 yield result
         finally:
@@ -129,39 +133,39 @@ def run_tasks(
             left = [task for task in left if task[0] != place]
 
 
-def _results(
-    gang: _Gang, tasks: Sequence[Task], workers: int, patience_s: float
-) -> Iterator[CheckResult]:
+def _results(gang: _Gang, tasks: Sequence[Task], workers: int) -> Iterator[CheckResult]:
     """Results in the order of the tasks, until one that ends the gang."""
-    current, raised, since = 0, {}, 0.0
+    current, patience_s = 0, gang.patience_s
+    raised: dict[int, str] = {}
     finished: dict[int, set[int]] = {}
     figures: dict[int, Any] = {}
-    patience = patience_s
-    for rank, word, index, content in gang.said(patience):
+    for rank, word, index, content in gang.said():
         place, check = tasks[index]
         if word == "refuses":
             yield CheckResult(check, place.label, "not applicable", detail=content)
             return
         if word == "raised":
-            raised[rank], since = content, since or time.monotonic()
-            if len(raised) == workers or time.monotonic() - since > OTHERS_RAISE_TOO_S:
+            raised[rank] = content
+            gang.patience_s = OTHERS_RAISE_TOO_S
+            if len(raised) == workers:
                 break
         if word == "found":
             finished.setdefault(index, set()).add(rank)
             if rank == 0:
                 figures[index] = content
             if len(finished[index]) == workers:
-                figure, limit, detail = figures[index]
-                passes = figure <= limit
-                status = "pass" if passes else "fail"
-                yield CheckResult(
-                    check, place.label, status, figure, limit, "" if passes else detail
-                )
+                yield _judged(place, check, *figures[index])
                 current = index + 1
                 if current == len(tasks):
                     return
     place, check = tasks[current]
     yield _broken(place, check, raised, workers, patience_s)
+
+
+def _judged(place: Place, check: str, figure: float, limit: float, detail: str) -> CheckResult:
+    if figure <= limit:  # NaN is not
+        return CheckResult(check, place.label, "pass", figure, limit)
+    return CheckResult(check, place.label, "fail", figure, limit, detail)
 
 
 def _broken(
@@ -170,7 +174,7 @@ def _broken(
     if not raised:
         detail = f"the workers hung: no answer in {patience_s:g} s, as where one waits for others"
         return CheckResult(check, place.label, "fail", detail=detail)
-    rank, message = min(raised.items())
+    rank, message = next(iter(raised.items()))
     if len(raised) < workers:
         message = f"worker {rank} of {workers} raised {message}, the others did not"
     return CheckResult(check, place.label, "error", detail=message)

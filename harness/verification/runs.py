@@ -47,7 +47,8 @@ class Finding:
 
     @property
     def passes(self) -> bool:
-        return self.figure <= self.limit  # NaN does not
+        """NaN does not."""
+        return self.figure <= self.limit
 
 
 def tolerance(bench: Bench) -> float:
@@ -325,6 +326,8 @@ def _one_step(bench: Bench, *, lr_factor: float) -> tuple[Weights, Weights]:
     with bench.open() as session:
         before = session.weights()
         session.step(0, lr_factor=lr_factor)
+        if not session.optimizer.moves_at_first:
+            session.step(1, lr_factor=lr_factor)
         return before, session.weights()
 
 
@@ -339,13 +342,24 @@ def deterministic(bench: Bench) -> Finding:
     return Finding(count, 0.0, where)
 
 
-class _Reads(TorchDispatchMode):
+def evaluation(bench: Bench) -> Finding:
+    """Evaluated after every step, as a trial does that reports."""
+    with bench.open() as session:
+        for step in range(STEPS):
+            session.step(step)
+            with session.optimizer.evaluation_weights(session.backend.publish_weights):
+                session.backend.evaluate(*session.rows(step))
+        count, where = different_bits(session.weights(), bench.train().weights)
+    return Finding(count, 0.0, where)
+
+
+class _Reads(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts what makes Python wait for a value."""
 
     READS = ("aten::_local_scalar_dense", "aten::nonzero", "aten::is_nonzero")
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.count = 0
 
     def __torch_dispatch__(
@@ -388,6 +402,7 @@ RUNS: dict[str, Callable[[Bench], Finding]] = {
         unused_weights,
         frozen_weights,
         learning_rate,
+        evaluation,
         deterministic,
         device_sync,
     )

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import importlib
-import os
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -13,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from harness.errors import UserError
-from optimizers import REGISTRY, OptimizerSpec
+from optimizers import REGISTRY, ExternalSpec, OptimizerSpec, build_optimizer
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,7 +20,10 @@ if TYPE_CHECKING:
 DEFAULT_LR = 3e-3
 """Small enough that four steps of a sign stay within a weight's spread of 0.02."""
 
-WITHOUT_OURS = {"deepspeed_muon": "DeepSpeed steps its own Muon and keeps its state to itself"}
+REFUSED = {
+    "deepspeed_muon": "DeepSpeed steps its own Muon and keeps its state: nothing of ours to verify",
+    "external": "name the class itself, as my_package.my_module:MyOptimizer",
+}
 
 
 @dataclass(frozen=True)
@@ -39,21 +39,33 @@ class Subject:
     settings: Mapping[str, Any]
 
     @property
-    def spec(self) -> OptimizerSpec | None:
-        """The specification of a registered kind; None for a path."""
-        if self.target not in REGISTRY:
-            return None
-        return REGISTRY[self.target].spec.model_validate(dict(self.settings))
+    def spec(self) -> OptimizerSpec:
+        """As a study file has it; a path stands under the kind `external`.
+
+        Raises:
+            pydantic.ValidationError: the settings are wrong.
+        """
+        if self.target in REGISTRY:
+            return REGISTRY[self.target].spec.model_validate(dict(self.settings))
+        inside = {name: value for name, value in self.settings.items() if name != "lr"}
+        return ExternalSpec.model_validate(
+            {"path": self.target, "lr": self.settings["lr"], "settings": inside}
+        )
 
     def build(self, named: Sequence[tuple[str, Tensor]]) -> NamedOptimizer:
         """The optimizer of all named parameters that require a gradient."""
-        from harness.verification.adapter import build_from_path
-        from optimizers import build_optimizer
+        return build_optimizer(self.spec, named)
 
-        if (spec := self.spec) is not None:
-            return build_optimizer(spec, named)
-        trainable = [(name, parameter) for name, parameter in named if parameter.requires_grad]
-        return build_from_path(self.target, self.settings, trainable)
+    @property
+    def needs_whole_parameters(self) -> bool:
+        """Whether it is a plain optimizer of torch, which runs in one process and under ddp."""
+        if self.target in REGISTRY:
+            return False
+        from optimizers.external.building import class_of, needs_whole_parameters
+
+        spec = self.spec
+        assert isinstance(spec, ExternalSpec), "a path stands under the kind external"
+        return needs_whole_parameters(class_of(spec))
 
 
 def subject_of(target: str, settings: Mapping[str, Any] | None = None) -> Subject:
@@ -65,58 +77,40 @@ def subject_of(target: str, settings: Mapping[str, Any] | None = None) -> Subjec
     Raises:
         UserError: what is wrong, before anything starts.
     """
-    given = {"lr": DEFAULT_LR, **(settings or {})}
-    if target in WITHOUT_OURS:
-        raise UserError(f"{target}: {WITHOUT_OURS[target]}: there is nothing of ours to verify")
-    if target in REGISTRY:
-        known = REGISTRY[target].spec.model_fields
-        if "ns_dtype" in known:
-            given.setdefault("ns_dtype", "fp32")
-        try:
-            REGISTRY[target].spec.model_validate(given)
-        except ValidationError as error:
-            raise UserError(f"{target}: {_words(error, list(known))}") from None
-        return Subject(target, given)
-    if ":" not in target:
+    if target in REFUSED:
+        raise UserError(f"{target}: {REFUSED[target]}")
+    if target not in REGISTRY and ":" not in target:
         near = difflib.get_close_matches(target, REGISTRY, n=1)
         hint = f"did you mean {near[0]!r}? " if near else ""
+        kinds = ", ".join(kind for kind in REGISTRY if kind not in REFUSED)
         raise UserError(
-            f"{target!r} is no registered optimizer: {hint}The kinds are {', '.join(REGISTRY)}; "
-            "or name a class of your own as my_package.my_module:MyOptimizer"
+            f"{target!r} is no registered optimizer: {hint}The kinds are {kinds}; or name a class "
+            "of your own as my_package.my_module:MyOptimizer"
         )
-    from harness.verification.adapter import try_path
-
-    try_path(target, given)
-    return Subject(target, given)
-
-
-def load_class(path: str) -> type:
-    """The class of `package.module:ClassName`; the current directory is searched last.
-
-    Raises:
-        UserError: the module cannot be imported, or has no such class.
-    """
-    module_name, _, name = path.partition(":")
-    if os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())
+    given = {"lr": DEFAULT_LR, **(settings or {})}
+    known = list(REGISTRY[target].spec.model_fields) if target in REGISTRY else []
+    if "ns_dtype" in known:
+        given.setdefault("ns_dtype", "fp32")
+    subject = Subject(target, given)
     try:
-        module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        raise UserError(
-            f"{path}: cannot import {module_name} ({error}): install its package, or start in the "
-            f"folder that holds the file ({os.getcwd()} is searched)"
-        ) from None
-    except Exception as error:
-        raise UserError(
-            f"{path}: importing {module_name} fails with {type(error).__name__}: {error}"
-        ) from error
-    found = getattr(module, name, None)
-    if not isinstance(found, type):
-        classes = [n for n, value in vars(module).items() if isinstance(value, type)]
-        near = difflib.get_close_matches(name, classes, n=1)
-        hint = f": did you mean {near[0]}?" if near else ""
-        raise UserError(f"{path}: {module_name} has no class {name!r}{hint}")
-    return found
+        spec = subject.spec
+        if isinstance(spec, ExternalSpec):
+            from optimizers.external.building import build, route
+
+            shapes = [("matrix.weight", (4, 3)), ("scale", (3,))]
+            named = [(name, _parameter(shape)) for name, shape in shapes]
+            build(spec, named, routes=route(spec, shapes))
+    except ValidationError as error:
+        raise UserError(f"{target}: {_words(error, known)}") from None
+    except ValueError as error:
+        raise UserError(f"{target}: {str(error).removeprefix('path: ')}") from None
+    return subject
+
+
+def _parameter(shape: tuple[int, ...]) -> Tensor:
+    import torch
+
+    return torch.nn.Parameter(torch.ones(shape))
 
 
 def _words(error: ValidationError, known: list[str]) -> str:
@@ -124,8 +118,8 @@ def _words(error: ValidationError, known: list[str]) -> str:
     for problem in error.errors():
         key = ".".join(map(str, problem["loc"]))
         if problem["type"] == "extra_forbidden":
-            near = difflib.get_close_matches(key, known, n=1)
-            hint = f"did you mean {near[0]!r}? " if near else ""
+            close = difflib.get_close_matches(key, known, n=1)
+            hint = f"did you mean {close[0]!r}? " if close else ""
             parts.append(f"unknown setting {key!r}: {hint}known: {', '.join(known)}")
         else:
             parts.append(f"{key}: {problem['msg']} (got {problem['input']!r})")

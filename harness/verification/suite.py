@@ -14,7 +14,6 @@ from harness.verification.catalogue import Check, chosen
 from harness.verification.places import BACKENDS, SIZES, Place, places
 from harness.verification.results import CheckResult
 from harness.verification.subjects import Subject, subject_of
-from optimizers import REGISTRY
 
 PATIENCE_S = 60.0
 ONLY_WHOLE = "a plain torch optimizer sees whole weights only"
@@ -78,23 +77,21 @@ def results_of(
 
 def not_applicable(subject: Subject, place: Place, check: Check) -> str | None:
     """Why a check says nothing about this optimizer here, or None."""
-    if subject.target not in REGISTRY and place.workers > 1 and place.backend != "ddp":
-        from harness.verification.adapter import is_plain
-
-        if is_plain(subject.target):
-            return ONLY_WHOLE
+    if place.workers > 1 and place.backend != "ddp" and subject.needs_whole_parameters:
+        return ONLY_WHOLE
     return check.not_applicable(place)
 
 
 def _run(
     subject: Subject, tasks: Sequence[tuple[str, int, str]], *, patience_s: float
 ) -> Iterator[CheckResult]:
+    path = [entry or os.getcwd() for entry in sys.path]
     request = {
         "target": subject.target,
         "settings": dict(subject.settings),
         "tasks": list(tasks),
         "patience_s": patience_s,
-        "path": [entry or os.getcwd() for entry in sys.path],
+        "path": path,
     }
     environment = {
         **os.environ,
@@ -102,7 +99,7 @@ def _run(
         "CUDA_VISIBLE_DEVICES": "",
         "DS_ACCELERATOR": "cpu",
         "TORCHDYNAMO_DISABLE": "1",
-        "PYTHONPATH": os.pathsep.join(entry for entry in request["path"] if entry),
+        "PYTHONPATH": os.pathsep.join(path),
     }
     with tempfile.TemporaryFile("w+") as errors:
         process = subprocess.Popen(
