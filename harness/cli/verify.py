@@ -163,10 +163,12 @@ def _table(results: Sequence[CheckResult], order: Sequence[str]) -> RenderableTy
     from rich.table import Table
     from rich.text import Text
 
+    from harness.verification import CHECKS
+
     table = Table(box=None, pad_edge=False)
     for column in ("check", "where", "result", "figure", "limit"):
         table.add_column(column, justify="right" if column in ("figure", "limit") else "left")
-    for check in dict.fromkeys(result.check for result in results):
+    for check in (name for name in CHECKS if any(result.check == name for result in results)):
         for status in STYLES:
             some = [r for r in results if r.check == check and r.status == status]
             if not some or (

@@ -36,7 +36,8 @@ ELSEWHERE = {
     r"optbench calibrate (--seed 0 --figure|--noise) ": (
         "tests/harness/analysis/calibration/test_calibrate.py"
     ),
-    r"optbench .*studies/(lion|look-back|notes)\.toml": "tests/docs/test_newcomer.py",
+    r"optbench .*studies/(tiger|look-back|notes)\.toml": "tests/docs/test_newcomer.py",
+    r"optbench verify-optimizer (tiger|broken)": "tests/docs/test_newcomer.py",
     r"python (make_notes\.py|-m pytest .*test_registry\.py)$": "tests/docs/test_newcomer.py",
     r"torchrun .*-m harness trial ": "tests/distributed/test_workers_agree.py",
     r"(mlflow server|export MLFLOW_)": "tests/docker/test_cluster_files.py",
@@ -119,7 +120,7 @@ def test_commands_inside_sentences_exist(pages: list[Path]) -> None:
     said = {
         word
         for page in pages
-        for word in re.findall(r"`optbench ([a-z]+)[^`]*`", page.read_text(encoding="utf-8"))
+        for word in re.findall(r"`optbench ([a-z-]+)[^`]*`", page.read_text(encoding="utf-8"))
     }
     assert said <= known
 

@@ -242,7 +242,7 @@ ALONE: dict[str, str] = {
 """Check -> the class with the fault that it finds in one process."""
 
 IN_GANGS: dict[str, tuple[str, str]] = {
-    "one_process": ("MeanOverAShard", "zero2"),
+    "one_process": ("MeanOverAShard", "fsdp2"),
     "ranks_agree": ("RanksDrift", "ddp"),
     "resume_elsewhere": ("StateOfAPlace", "fsdp2"),
 }
