@@ -189,7 +189,9 @@ def _table(results: Sequence[CheckResult], order: Sequence[str]) -> RenderableTy
 
 
 def _where(labels: set[str], order: Sequence[str]) -> str:
-    """`one process, ddp x 2, 4` from the labels of places."""
+    """`one process, ddp x 2/4` from the labels of places."""
+    if len(order) > 1 and labels == set(order):
+        return "everywhere"
     sizes: dict[str, list[str]] = {}
     for label in order:
         if label in labels:
