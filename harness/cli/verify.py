@@ -67,8 +67,8 @@ def verify_optimizer(
 
     A tiny Mixture-of-Experts model is trained on the CPU for a few steps in one process, and in
     gangs of 2 and 4 real processes under ddp, ZeRO 0 to 3 and FSDP2. Each check says pass, fail or
-    not applicable, with the figure that it measured; a failure says what it means. It takes two or
-    three minutes on two cores; --workers 1 is a matter of seconds while you write.
+    not applicable, with the figure that it measured; a failure says what it means. It takes some
+    minutes on two cores; --workers 1 is faster, while you write.
 
     A plain torch.optim.Optimizer runs in one process and under ddp. A subclass of
     optimizers.elementwise.base.ElementwiseOptimizer runs under every backend.
