@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 
 # Importing a module of commands registers them, in the order of the help.
-from harness.cli import inspect, life, statistics, studies, suites  # noqa: F401
+from harness.cli import inspect, life, statistics, studies, suites, verify  # noqa: F401
 from harness.cli.app import app
 from harness.errors import StudyStopped, UserError
 from harness.report.terminal.console import printable

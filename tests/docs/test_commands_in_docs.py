@@ -40,8 +40,9 @@ ELSEWHERE = {
     r"optbench compare (--from-logs|read\.csv)": "tests/docs/test_logs_page.py",
     r"optbench suite score ": "tests/harness/analysis/suite/test_from_table.py",
     r"optbench suite calibrate": "tests/harness/analysis/calibration/test_suites.py",
-    r"optbench .*studies/(lion|look-back|notes)\.toml": "tests/docs/test_newcomer.py",
     r"optbench run of-others\.toml": "tests/docs/test_optimizer_of_others.py",
+    r"optbench .*studies/(tiger|look-back|notes)\.toml": "tests/docs/test_newcomer.py",
+    r"optbench verify-optimizer (tiger|broken)": "tests/docs/test_newcomer.py",
     r"python (make_notes\.py|-m pytest .*test_registry\.py)$": "tests/docs/test_newcomer.py",
     r"torchrun .*-m harness trial ": "tests/distributed/test_workers_agree.py",
     r"(mlflow server|export MLFLOW_)": "tests/docker/test_cluster_files.py",
@@ -125,7 +126,7 @@ def test_commands_inside_sentences_exist(pages: list[Path]) -> None:
     said = {
         word
         for page in pages
-        for word in re.findall(r"`optbench ([a-z]+)[^`]*`", page.read_text(encoding="utf-8"))
+        for word in re.findall(r"`optbench ([a-z][a-z-]*)[^`]*`", page.read_text(encoding="utf-8"))
     }
     assert said <= known
 

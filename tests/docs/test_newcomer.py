@@ -83,7 +83,7 @@ SMALL = (
 # Two commands of the page in one process: starting torch takes longer than both.
 TEST_AND_TRY = """
 import sys, pytest
-code = pytest.main(["-q", "-p", "no:cacheprovider", "-k", "lion", "test_registry.py"])
+code = pytest.main(["-q", "-p", "no:cacheprovider", "-k", "tiger", "test_registry.py"])
 assert code == 0, code
 from harness.cli.main import main
 sys.argv = ["optbench", *sys.argv[1:]]
@@ -91,17 +91,84 @@ main()
 """
 
 
-def test_an_optimizer_is_one_file_and_one_line(follow: Newcomer, run: Callable[..., str]) -> None:
+EXTERNAL = 'kind = "external", path = "tiger:Tiger"'
+
+
+def test_an_optimizer_is_one_file_and_one_line(
+    follow: Newcomer, run: Callable[..., str], project: Path
+) -> None:
     follow(
         OPTIMIZER,
-        file="optimizers/lion.py",
+        file="optimizers/tiger.py",
         registry="optimizers/registry.py",
-        study="studies/lion.toml",
+        study="studies/tiger.toml",
     )
-    said = run("-c", TEST_AND_TRY, "trial", "studies/lion.toml", "--variant", "lion", *SMALL)
+    study = project / "studies" / "tiger.toml"
+    text = study.read_text()
+    assert EXTERNAL in text
+    study.write_text(text.replace(EXTERNAL, 'kind = "tiger"'))
+    said = run("-c", TEST_AND_TRY, "trial", "studies/tiger.toml", "--variant", "tiger", *SMALL)
     assert "3 passed" in said
     assert "step      2/2" in said
     assert "completed" in said
+
+
+@pytest.fixture
+def own_folder(tmp_path: Path, blocks_of: Any, named_file: Any) -> Path:
+    """What the page has somebody write beside the installed project."""
+    blocks = blocks_of(OPTIMIZER)
+    for name in ("tiger.py", "test_tiger.py", "studies/tiger.toml"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(named_file(blocks, name))
+    text = (tmp_path / "tiger.py").read_text()
+    broken = text.replace("torch._foreach_sign(momenta)", "[m / m.norm() for m in momenta]")
+    assert broken != text
+    (tmp_path / "broken.py").write_text(broken)
+    return tmp_path
+
+
+def run_in(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *arguments],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "COLUMNS": "100"},
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+
+
+def test_an_optimizer_of_ones_own_trains(own_folder: Path) -> None:
+    """The first command that takes a file of the reader's, from a folder beside the project."""
+    done = run_in(
+        own_folder, "-m", "harness", "trial", "studies/tiger.toml", "--variant", "tiger", *SMALL
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "completed" in done.stdout
+
+
+@pytest.mark.faults
+def test_verifying_ones_own_prints_what_the_page_shows(own_folder: Path, blocks_of: Any) -> None:
+    shown = [b.text for b in blocks_of(OPTIMIZER) if "conform" in b.text and b.language == "text"]
+    ways = (
+        ("tiger:Tiger", "--workers", "1"),
+        (
+            *("broken:Tiger", "--workers", "1"),
+            *("--check", "zero_gradients", "--check", "learning_rate"),
+        ),
+    )
+    for text, arguments, code in zip(shown, ways, (0, 1), strict=True):
+        done = run_in(own_folder, "-m", "harness", "verify-optimizer", *arguments)
+        assert done.returncode == code, done.stderr[-3000:]
+        # Figures are rounding, and another processor's rounding is another.
+        assert words(done.stdout) == words(text)
+    tested = run_in(own_folder, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_tiger.py")
+    assert tested.returncode == 0, tested.stdout[-3000:]
+
+
+def words(text: str) -> list[str]:
+    return [word for word in text.split() if not re.fullmatch(r"\(?-?\d[\d.e+-]*\)?", word)]
 
 
 def test_a_model_and_a_data_source_are_one_file_and_one_line_each(
