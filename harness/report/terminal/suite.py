@@ -85,6 +85,8 @@ class _Matrix:
             for name, column in zip(self.names, zip(*found, strict=True), strict=True)
         ]
         needed = max(map(len, ["task", *tasks])) + sum(widths) + 2 * len(widths)
+        # Not as the title of the table, which would fold it to the table's own width.
+        yield Text(self._title, style="italic")
         if needed <= options.max_width:  # type: ignore[attr-defined]
             yield self._table(tasks, found)
         else:
@@ -97,14 +99,13 @@ class _Matrix:
 
     def _table(self, tasks: list[str], found: list[list[Text]]) -> Table:
         table = Table.grid(padding=(0, 2, 0, 0))
-        table.title, table.title_justify = self._title, "left"
         table.add_row("task", *map(Text, self.names), style="dim")
         for task, cells in zip(tasks, found, strict=True):
             table.add_row(Text(task), *cells)
         return table
 
     def _lines(self, tasks: list[str], found: list[list[Text]]) -> Group:
-        parts: list[RenderableType] = [Text(self._title, style="italic")]
+        parts: list[RenderableType] = []
         for task, cells in zip(tasks, found, strict=True):
             parts.append(folded(task))
             for name, cell in zip(self.names, cells, strict=True):

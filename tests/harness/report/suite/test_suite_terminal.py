@@ -40,3 +40,10 @@ def test_lost_runs_and_open_tasks_are_told() -> None:
     text = " ".join(shown(made_up_suite(open_task=True), width=80).split())
     assert "large-long is not decided: 3 of 5 seeds are finished" in text
     assert "crash lost runs: 5 failed of 25, on 1 task: small-short (5 failed of 5)." in text
+
+
+def test_the_signs_are_explained_in_one_line_however_narrow_the_table() -> None:
+    lines = shown(made_up_suite(contestants=NAMES[:1]), width=80).splitlines()
+    assert "Verdicts against adamw: ▼ better, ▲ worse, = equivalent, ? inconclusive" in [
+        line.rstrip() for line in lines
+    ]
