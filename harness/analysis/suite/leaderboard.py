@@ -107,8 +107,6 @@ def _scores(
     with np.errstate(invalid="ignore"):
         logs = {name: base - np.log(costs[:, i]) for i, name in enumerate(variants)}
         found["speedup"] = {name: np.exp(logs[name].mean(axis=-1)) for name in challengers}
-    # An infinite factor and 0 say that a task was not reached, by the baseline or the contestant.
-    found["speedup"] = {n: np.where(v == 0.0, np.inf, v) for n, v in found["speedup"].items()}
     found["score"] = {name: areas[:, i] for i, name in enumerate(variants)}
     found["iqm_speedup"] = {
         name: np.exp(
@@ -116,6 +114,9 @@ def _scores(
         )
         for name in challengers
     }
+    for ratio in ("speedup", "iqm_speedup"):
+        # An infinite ratio and 0 say that the target was not reached, by one side or the other.
+        found[ratio] = {n: np.where(v == 0.0, np.inf, v) for n, v in found[ratio].items()}
     return found
 
 
