@@ -89,7 +89,7 @@ def run_round(
     Returns, raises: as `run_trials`, but by the trials' names.
     """
     stage = search_stage(study, current, launch=launch, dataset=dataset)
-    variants = (variant.name for variant in study.variants)
+    variants = (variant.name for variant in study.searched)
     course = course_of([stage], launch=launch, variants=variants)
     run_courses(
         [course],
