@@ -108,7 +108,7 @@ class ScheduleFree(ElementwiseOptimizer):
         scale = torch._foreach_div(square, 1.0 - beta2**update)
         torch._foreach_sqrt_(scale)
         torch._foreach_add_(scale, options["epsilon"])
-        torch._foreach_div_(direction, scale)
+        direction = list(torch._foreach_div(direction, scale))
         if options["weight_decay"]:
             torch._foreach_add_(direction, y, alpha=options["weight_decay"])
         torch._foreach_lerp_(y, z, share)

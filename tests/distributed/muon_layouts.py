@@ -14,7 +14,7 @@ from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.tensor import Shard, distribute_tensor
 from torch.nn import Parameter
 
-from optimizers import Fragment, MatrixOptimizer, OptimizerSpec, build_optimizer
+from optimizers import Fragment, OptimizerSpec, build_optimizer
 from optimizers.layouts import flat_layout, row_layout, slice_layout
 
 SHAPES: dict[str, tuple[int, ...]] = {
@@ -92,7 +92,6 @@ class Holder:
         if layout == "dtensor":
             named = [(name, _by_rows(parameter)) for name, parameter in named]
         optimizer = build_optimizer(spec, named)
-        assert isinstance(optimizer, MatrixOptimizer)
         self.optimizer = optimizer
         self.named = dict(named)
         self.all_finite = True
@@ -138,7 +137,7 @@ class Holder:
         averaged = averaged_gradient(scenario, step=step, workers=self.workers)
         local = local_gradient(scenario, step=step, worker=self.rank)
         self.all_finite = all(bool(g.isfinite().all()) for g in averaged.values())
-        shared = set(self.optimizer.matrix_names)
+        shared = set(getattr(self.optimizer, "matrix_names", ()))
         if self.layout in ("flat", "slices", "rows"):
             fragments = self.optimizer._fragments
             for tensors in self.storages.values():

@@ -116,7 +116,7 @@ def test_a_study_that_asks_for_nothing_has_nothing(made_up_study: Write) -> None
     max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 def test_any_order_of_stages_adds_up(made_up_study: Write, order: list[str]) -> None:
-    name = "-".join(order)
+    name = "+".join(order)
     result = found(made_up_study, name=name, analysis={"decomposition": order})
     total = sum(part.difference or 0.0 for part in result.parts)
     assert total == pytest.approx(result.whole.difference)
