@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -86,6 +88,22 @@ class Progress:
     def notice(self, what: str) -> None:
         """What keeps trials from running, or changes how many do."""
         self.console.print(Text(what, style="yellow"), soft_wrap=True)
+
+    @contextmanager
+    def kept_when_interrupted(self) -> Iterator[None]:
+        """Says on Ctrl-C that what has ended is kept, and how to go on."""
+        try:
+            yield
+        except KeyboardInterrupt:
+            self.console.print(
+                Text.assemble(
+                    ("interrupted", "yellow"),
+                    f": {self.done} of {self.total} trials are finished and kept; "
+                    "run the same command again to go on",
+                ),
+                soft_wrap=True,
+            )
+            raise
 
     def trial_started(self, job: Job) -> None:
         self.doing = "training"

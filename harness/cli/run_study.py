@@ -176,18 +176,8 @@ class StudyRun:
         )
         with Progress(total=total, already_done=done, console=self.console) as progress:
             self._connect(progress)
-            try:
+            with progress.kept_when_interrupted():
                 yield progress
-            except KeyboardInterrupt:
-                self.console.print(
-                    Text.assemble(
-                        ("interrupted", "yellow"),
-                        f": {progress.done} of {progress.total} trials are finished and kept; "
-                        "run the same command again to go on",
-                    ),
-                    soft_wrap=True,
-                )
-                raise
         assert self._environment is not None, "Ray is connected before the first trial"
         self._environment.wait()
 

@@ -182,18 +182,8 @@ class SuiteRun:
         progress = SuiteProgress(tasks, console=self.console)
         with progress:
             environment = self._connect(progress)
-            try:
+            with progress.kept_when_interrupted():
                 yield progress
-            except KeyboardInterrupt:
-                self.console.print(
-                    Text.assemble(
-                        ("interrupted", "yellow"),
-                        f": {progress.done} of {progress.total} trials are finished and kept; "
-                        "run the same command again to go on",
-                    ),
-                    soft_wrap=True,
-                )
-                raise
         environment.wait()
         self._copy_environment()
 

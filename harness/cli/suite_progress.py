@@ -22,7 +22,7 @@ def expected(study: Study, folder: StudyFolder) -> tuple[int, int]:
     measuring = {trial.key for trial in plan.trials if trial.phase != "tuning"}
     searched, measured = len(search), len(measuring)
     if study.tuning is not None:
-        budget = study.tuning.trials * len(study.variants) * len(study.seeds.tuning)
+        budget = study.tuning.trials * len(study.searched) * len(study.seeds.tuning)
         searched = max(searched, budget)
     if not measured:  # the search is not over
         runs = len(study.variants) + len(study.analysis.horizons)
