@@ -17,6 +17,7 @@ from harness.study.settings import TrainingConfig
 from harness.study.trial import TrialSpec
 from harness.training.backends.opening import open_backend
 from harness.training.backends.protocol import Backend, WorkerContext
+from harness.training.blocks import measure_attention
 from harness.verification.places import BACKENDS, Place
 from harness.verification.subjects import Subject
 from models import ModelConfig, ModelOutput, initialize
@@ -215,6 +216,7 @@ class Bench:
                     parameter.copy_(weights[name])
         with open_backend(spec, context) as backend:
             optimizer = backend.prepare(model, self.subject.build)
+            measure_attention(model, optimizer)
             session = Session(backend, model, optimizer)
             session.accumulation, session.clip_norm = accumulation, clip_norm
             yield session

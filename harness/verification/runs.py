@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from harness.training.blocks import measure_attention
 from harness.verification.bench import (
     CLIP_NORM,
     FROZEN,
@@ -263,16 +264,15 @@ def nonfinite_gradients(bench: Bench) -> Finding:
 def tied_weights(bench: Bench) -> Finding:
     """The whole model gives the gradients; its weights, each a leaf of its own, take the step."""
     tied = bench.train(1, clip_norm=0.0)
+    named = {n: torch.nn.Parameter(w.clone()) for n, w in tied.start.items()}
+    optimizer = bench.subject.build(list(named.items()))
     with bench.open(clip_norm=0.0) as session:
+        measure_attention(session.model, optimizer)
         session.micro_steps(0)
         gradients = {
             n: p.grad.clone() for n, p in session.model.named_parameters() if p.grad is not None
         }
     name = "embedding.weight"
-    untied = torch.nn.Module()
-    untied.register_parameter("table", torch.nn.Parameter(tied.start[name].clone()))
-    named = {n: torch.nn.Parameter(w.clone()) for n, w in tied.start.items()}
-    optimizer = bench.subject.build(list(named.items()))
     for each, parameter in named.items():
         parameter.grad = gradients[each]
     optimizer.step()
