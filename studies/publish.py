@@ -3,8 +3,8 @@
     optbench run studies/muon-ablation.toml
     python studies/publish.py muon-ablation
 
-What stands between the two markers of studies/STUDY/README.md is replaced by the verdicts and the
-table of results of the report; nothing in it is written by hand.
+What stands between the two markers of studies/STUDY/README.md (--page for another) is replaced by
+the verdicts and the table of results of the report; nothing in it is written by hand.
 """
 
 from __future__ import annotations
@@ -45,6 +45,7 @@ def main(
     into: Annotated[
         str | None, typer.Option(help="folder under studies/, default: its name")
     ] = None,
+    page: Annotated[str, typer.Option(help="its page with the two markers")] = "README.md",
     table: Annotated[
         list[str] | None, typer.Option(help="title of a section of the report to copy; repeat it")
     ] = None,
@@ -54,7 +55,7 @@ def main(
     ] = False,
 ) -> None:
     source, target = runs_dir / study / "report", HERE / (into or study)
-    readme = target / "README.md"
+    readme = target / page
     text = readme.read_text(encoding="utf-8")
     before, _, rest = text.partition(BEGIN)
     _, _, after = rest.partition(END)
