@@ -20,7 +20,12 @@ import typer
 HERE = Path(__file__).parent
 BEGIN, END = "<!-- from the report: begin -->", "<!-- from the report: end -->"
 USUAL = ("Verdict", "Variants, best first")
-FIGURES = ("forest", "panels", "loss_curves", "sensitivity", "heatmap", "tuning_curves")
+FIGURES = (
+    *("forest", "panels", "loss_curves", "sensitivity", "heatmap", "tuning_curves"),
+    "decomposition",
+    *("leaderboard", "verdicts", "profiles", "ranks"),  # of a suite
+    *("speedup_by_size", "speedup_by_length", "hyperparameters"),
+)
 VERDICT_FIGURES = ("forest",)
 
 
