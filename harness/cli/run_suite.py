@@ -27,7 +27,7 @@ from harness.tracking.live import LiveWriter
 
 if TYPE_CHECKING:
     from harness.analysis.suite.suite_analysis import SuiteResults
-    from tune.courses import Course
+    from tune.courses import Course, Stage
     from tune.job import Launch
 
 
@@ -89,6 +89,7 @@ class SuiteRun:
         self.console, self.address, self.tracking_uri = console, address, tracking_uri
         self.deadline = None if time_budget_s is None else time.monotonic() + time_budget_s
         self._mlflow: LiveWriter | None = None
+        self._shown: SuiteProgress | None = None
 
     def __enter__(self) -> SuiteRun:
         return self
@@ -136,7 +137,16 @@ class SuiteRun:
         if first is None:
             return None
         variants = (variant.name for variant in task.study.variants)
-        return course_of(chain([first], stages), launch=launch, variants=variants)
+        followed = self._followed(task, stages)
+        return course_of(chain([first], followed), launch=launch, variants=variants)
+
+    def _followed(self, task: Task, stages: Iterator[Stage]) -> Iterator[Stage]:
+        """The same stages; the progress learns how many trials each of them adds."""
+        for stage in stages:
+            if self._shown is not None:
+                _, trials = expected(task.study, self.folder.task(task.name))
+                self._shown.expect(task.name, trials)
+            yield stage
 
     def _launch(self, task: Task) -> Launch:
         from tune.job import Launch
@@ -179,7 +189,7 @@ class SuiteRun:
             f"{self.suite.name}: {len(tasks)} tasks, up to {total - done} trials to train "
             f"({done} done), {self.suite.resources.workers} worker(s) each"
         )
-        progress = SuiteProgress(tasks, console=self.console)
+        self._shown = progress = SuiteProgress(tasks, console=self.console)
         with progress:
             environment = self._connect(progress)
             with progress.kept_when_interrupted():

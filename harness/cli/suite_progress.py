@@ -11,6 +11,7 @@ from rich.text import Text
 from harness.cli.progress import Progress
 from harness.runs.folder import StudyFolder
 from harness.runs.plan_file import load_plan
+from harness.runs.search_log import SearchLog, Widened
 from harness.study.study_file import Study
 from harness.training.records import Outcome
 
@@ -22,8 +23,10 @@ def expected(study: Study, folder: StudyFolder) -> tuple[int, int]:
     measuring = {trial.key for trial in plan.trials if trial.phase != "tuning"}
     searched, measured = len(search), len(measuring)
     if study.tuning is not None:
-        budget = study.tuning.trials * len(study.searched) * len(study.seeds.tuning)
-        searched = max(searched, budget)
+        events = SearchLog(folder.path).events()
+        rounds = 1 + max((event.round for event in events if isinstance(event, Widened)), default=0)
+        points = sum(study.tuning.trials_in_round(index) for index in range(rounds))
+        searched = max(searched, points * len(study.searched) * len(study.seeds.tuning))
     if not measured:  # the search is not over
         runs = len(study.variants) + len(study.analysis.horizons)
         measured = runs * len(study.seeds.confirmation)
@@ -41,8 +44,14 @@ class SuiteProgress(Progress):
     def __init__(self, tasks: Mapping[str, tuple[int, int]], *, console: Console) -> None:
         done, total = (sum(values) for values in zip(*tasks.values(), strict=True))
         super().__init__(total=total, already_done=done, console=console)
-        self.tasks = tasks
+        self.tasks = dict(tasks)
         self.ended: Counter[str] = Counter()
+
+    def expect(self, task: str, trials: int) -> None:
+        """How many there will be of this task in all, now that a round of its search is known."""
+        done, _ = self.tasks[task]
+        self.tasks[task] = done, trials
+        self.total = sum(total for _, total in self.tasks.values())
 
     def trial_ended(self, key: str, outcome: Outcome) -> None:
         task = self.running[key].job.task
