@@ -188,3 +188,21 @@ def test_a_saved_state_continues_the_same_trajectory(toy: Any) -> None:
             parameter.grad = step[name]
         optimizer.step()
     assert all(torch.equal(named[name].detach(), whole[name]) for name in named)
+
+
+def test_a_side_that_is_left_out_is_not_asked_for_when_a_trial_goes_on(toy: Any) -> None:
+    """It has no elements, so that no worker saved any."""
+    spec = SoapSpec(lr=0.01, max_precond_dim=8)
+    named = toy.parameters()
+    optimizer = build_optimizer(spec, named.items())
+    toy.train(optimizer, named, steps=3)
+    saved = {(p.name, p.key, (p.start, p.stop)): p.elements for p in optimizer.answered_pieces()}
+    again = build_optimizer(spec, named.items())
+    again.load_pieces(
+        lambda name, key, held: saved[name, key, held],
+        updates=optimizer.updates,
+        counters=optimizer.counters,
+    )
+    found, expected = (one.state_dict()["state"] for one in (again, optimizer))
+    for name, entry in expected.items():
+        assert all(torch.equal(found[name][key], value) for key, value in entry.items())
