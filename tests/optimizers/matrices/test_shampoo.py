@@ -91,3 +91,22 @@ def test_an_expert_without_a_token_stays_finite() -> None:
         optimizer.step()
     assert weight.isfinite().all()
     torch.testing.assert_close(weight[1].detach(), torch.full((6, 4), 0.999**3))
+
+
+@pytest.mark.parametrize("grafting", ["adam", "none"])
+def test_the_first_token_of_an_expert_is_no_leap(grafting: str) -> None:
+    """The roots are still those of no gradient at all, until they are taken anew at update 11."""
+    weight = Parameter(torch.ones(2, 6, 4))
+    spec = ShampooSpec.model_validate({"lr": 0.01, "weight_decay": 0.0, "grafting": grafting})
+    optimizer = build_optimizer(spec, [("experts", weight)])
+    generator = torch.Generator().manual_seed(0)
+    for update in range(1, 14):
+        before = weight.detach().clone()
+        gradient = torch.randn(2, 6, 4, generator=generator)
+        gradient[1] *= update > 2
+        weight.grad = gradient
+        optimizer.step()
+        moved = (weight - before).detach().abs().amax((1, 2))
+        assert 0.0 < moved[0] < 1.0
+        assert moved[1] < 1.0
+        assert (moved[1] > 0.0) == (update > (10 if grafting == "none" else 2))
