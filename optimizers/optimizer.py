@@ -290,7 +290,8 @@ class NamedOptimizer(StateByName, torch.optim.Optimizer):
         in_parts = [not self._is_everywhere(fragment.name) for fragment in fragments]
         if self._workers == 1 or not any(in_parts):
             return partial
-        mask = torch.tensor(in_parts, device=partial.device)
+        # A GPU is not waited for.
+        mask = torch.tensor(in_parts).to(partial.device, non_blocking=True)
         summed = partial * mask
         dist.all_reduce(summed, group=self._process_group)
         return torch.where(mask, summed, partial)

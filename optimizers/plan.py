@@ -1,4 +1,4 @@
-"""Who holds, who orthogonalises and who receives each matrix: a plan, made of numbers only.
+"""Who holds, who computes and who receives each matrix: a plan, made of numbers only.
 
 What a worker holds of a parameter is a contiguous range of its flattened elements. A `Layout` says
 so for every parameter and worker. From it the planner gives every matrix an owner, who will see it
@@ -24,7 +24,7 @@ Layout = Mapping[str, tuple[Range, ...]]
 """Parameter name -> the range that each worker holds of it."""
 
 EVERYONE = -1
-"""Owner of a matrix that every worker orthogonalises for itself."""
+"""Owner of a matrix that every worker computes for itself."""
 
 # About as much as DistributedDataParallel puts in a bucket: enough to fill a link and to batch
 # small matrices, and little enough to leave while the backward pass goes on, and for a few to be in
@@ -35,7 +35,7 @@ _BUCKET_ELEMENTS = 2**23
 _GRADIENT_BYTES = 4
 
 Exchange = Literal["none", "reduce_scatter", "all_to_all"]
-"""How the matrices of a bucket meet their owners. `none`: every worker has and orthogonalises them
+"""How the matrices of a bucket meet their owners. `none`: every worker has and computes them
 all. `reduce_scatter`: every worker has them all and owns as many as every other; results are
 gathered. `all_to_all`: fragments, or whole matrices that do not divide among the workers."""
 
@@ -46,10 +46,11 @@ class Share:
 
     Args:
         matrix: The matrix.
-        owner: The worker that orthogonalises it, or `EVERYONE`.
+        owner: The worker that sees it whole and computes its update, or `EVERYONE`.
         flops: The cost that the planner balanced.
-        momentum_bytes: Bytes of one element of the momentum on its way to the owner.
-        result_bytes: Bytes of one element of the orthogonalised matrix on its way back.
+        momentum_bytes: Bytes of one element of the momentum on its way to the owner, or of the
+            gradient, for an optimizer whose owners keep all state.
+        result_bytes: Bytes of one element of the result on its way back.
         momentum: For each worker, the range of the matrix whose momentum it keeps.
         weights: For each worker, the range of the matrix whose weights it keeps.
     """
@@ -70,7 +71,7 @@ class Share:
 
 @dataclass(frozen=True)
 class BucketPlan:
-    """Matrices of one shape that are exchanged and orthogonalised together.
+    """Matrices of one shape that are exchanged and computed together.
 
     Args:
         rows, columns: m and n.
@@ -115,7 +116,7 @@ class Plan:
     nodes: tuple[int, ...]
 
     def load(self, worker: int) -> int:
-        """Newton-Schulz operations of one worker in one step."""
+        """Operations of one worker on the matrices that it owns, in one step."""
         return sum(share.flops for share in self.shares if share.owner in (worker, EVERYONE))
 
     def traffic(self, worker: int) -> Traffic:
@@ -181,10 +182,10 @@ def make_plan(
         matrices: In the order of the model.
         layout: What each worker holds of each parameter.
         workers: N.
-        cost: Operations to orthogonalise a matrix.
+        cost: Operations on a matrix.
         travel_bytes: Bytes of one element of the momentum and of the result, as they travel.
         share_whole: Whether matrices that every worker holds whole are shared out too, or
-            orthogonalised by everyone.
+            computed by everyone.
         reduces: Whether the owners of whole matrices average local gradients.
         nodes: The node of each worker; by default there is one.
 

@@ -62,7 +62,8 @@ class AdamWSpec(OptimizerSpec):
     weight_decay: float = Field(
         default=0.1,
         ge=0.0,
-        description="Decoupled decay per unit of learning rate, on tensors of 2 or 3 dimensions.",
+        description="Decoupled decay per unit of learning rate, on tensors of two or more "
+        "dimensions.",
     )
     cautious: bool = Field(
         default=False,
@@ -84,7 +85,9 @@ class MatrixFamilySpec(OptimizerSpec):
         ge=0.0,
         description="Decoupled decay of the matrices per unit of learning rate.",
     )
-    include_router: bool = Field(default=False, description="Give the MoE router to Muon as well.")
+    include_router: bool = Field(
+        default=False, description="Give the MoE router to the optimizer of the matrices, too."
+    )
     routes: tuple[RouteRule, ...] = Field(
         default=(), description="Rules tried before the default ones; each must match something."
     )

@@ -189,7 +189,8 @@ class StateByName:
             self._updates[name] = updates.get(name, 0)
             for key in self.state_keys[route.algorithm] if self._updates[name] else ():
                 for held, piece in self._pieces(name, key).items():
-                    piece.copy_(read(name, key, held))
+                    if piece.numel():  # an empty one, as of a side left out, was not saved
+                        piece.copy_(read(name, key, held))
             for key in self.whole_keys if self._updates[name] else ():
                 self._load_whole_state(name, key, read(name, key, None))
         self._skips = dict.fromkeys(self._skips, int(counters.get("skipped_steps", 0)))

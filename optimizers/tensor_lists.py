@@ -27,8 +27,9 @@ def adamw_update(
         updates: For each weight, the number of this update, from 1.
         options: `lr`, `beta1`, `beta2`, `epsilon`, `weight_decay`.
     """
-    # The functional form counts the update itself.
-    done = torch.tensor([float(n - 1) for n in updates], device=weights[0].device)
+    # The functional form counts the update itself. A GPU is not waited for.
+    done = torch.tensor([float(n - 1) for n in updates])
+    done = done.to(weights[0].device, non_blocking=True)
     adamw(
         list(weights),
         [

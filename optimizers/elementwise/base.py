@@ -27,8 +27,8 @@ class Tensors:
     Args:
         names: Of the parameters.
         weights: `(n_i,)` each, views; n_i is 0 for a parameter that lies elsewhere.
-        gradients: The averaged raw gradients, views; zero where none arrived. An update may write
-            over them.
+        gradients: The averaged raw gradients, views, which an update leaves as they are; zero
+            where none arrived.
         state: Key -> tensors of the same sizes, zero before the first update.
         updates: For each parameter, the number of this update, from 1: the same for all of them.
         numels: Elements of each whole parameter.

@@ -42,7 +42,7 @@ class ScheduleFreeSpec(OptimizerSpec):
         default=0.1,
         ge=0.0,
         description="Decay per unit of learning rate, of the weights at which it trains, on "
-        "tensors of 2 or 3 dimensions.",
+        "tensors of two or more dimensions.",
     )
     warmup_steps: int = Field(
         default=0,

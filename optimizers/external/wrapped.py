@@ -54,14 +54,15 @@ class Wrapped(NamedOptimizer):
         self._group_of_first = {
             group["parameter_names"][0]: index for index, group in enumerate(self.param_groups)
         }
-        self._change_mode("train")
+        if self._has_modes:
+            self._change_mode("train")
 
-    def _change_mode(self, mode: str) -> bool:
-        """Calls `train()` or `eval()`, if it has both."""
-        if not all(callable(getattr(self._inner, name, None)) for name in ("train", "eval")):
-            return False
+    @property
+    def _has_modes(self) -> bool:
+        return all(callable(getattr(self._inner, name, None)) for name in ("train", "eval"))
+
+    def _change_mode(self, mode: str) -> None:
         getattr(self._inner, mode)()
-        return True
 
     def _prepare(self) -> str:
         if not all(self._is_everywhere(name) for name in self._fragments):
@@ -92,10 +93,11 @@ class Wrapped(NamedOptimizer):
 
     @contextmanager
     def evaluation_weights(self, publish: Callable[[], None]) -> Iterator[None]:
-        before = {name: p.detach().clone() for name, p in self._parameters.items()}
-        if not self._change_mode("eval"):
+        if not self._has_modes:
             yield
             return
+        before = {name: p.detach().clone() for name, p in self._parameters.items()}
+        self._change_mode("eval")
         publish()
         yield
         self._change_mode("train")

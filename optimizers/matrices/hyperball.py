@@ -30,8 +30,9 @@ def step_on_sphere(
         updates: U, of the same sizes.
         rate: The step relative to the norm.
     """
-    weight = list(by_matrix(weights, bucket.held()))
-    update = [part.float() for part in by_matrix(updates, bucket.held())]
+    held, device = bucket.held(), bucket.gang.device
+    weight = list(by_matrix(weights, held, device=device))
+    update = [part.float() for part in by_matrix(updates, held, device=device)]
     radius, size = bucket.total(torch.stack([squares(weight), squares(update)])).sqrt()
     steps = (rate * radius / size.clamp_min(_SMALLEST)).unbind()
     for part, direction, step in zip(weight, update, steps, strict=True):
@@ -46,10 +47,15 @@ def squares(parts: Sequence[Tensor]) -> Tensor:
     return torch.stack([part.float().square().sum() for part in parts])
 
 
-def by_matrix(tensors: Sequence[Tensor], sizes: Sequence[int]) -> Iterator[Tensor]:
-    """Views of flat tensors, cut into pieces of these sizes, none of which lies in two."""
+def by_matrix(
+    tensors: Sequence[Tensor], sizes: Sequence[int], *, device: torch.device
+) -> Iterator[Tensor]:
+    """Views of flat tensors, cut into pieces of these sizes, none of which lies in two.
+
+    Empty pieces are on the device too, where the sums over all pieces are put together.
+    """
     rest = iter(tensors)
-    current, position = torch.empty(0), 0
+    current, position = torch.empty(0, device=device), 0
     for size in sizes:
         if size and position == current.numel():
             current, position = next(rest), 0

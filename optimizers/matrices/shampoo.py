@@ -31,7 +31,8 @@ class Shampoo(PreconditionedOptimizer):
     of the largest one. The roots are taken in the first update
     and then every `precondition_frequency` updates; where one side is left out the other's
     exponent stays. With grafting D gets the Frobenius norm of Adam's step of the same gradients,
-    so that the rate is Adam's.
+    so that the rate is Adam's. Without it a matrix that had no gradient yet when its roots were
+    taken (an expert without a token) stays until they are taken again.
 
     Source: Gupta et al. 2018, arXiv 1802.09568, algorithm 1; grafting and means as in Anil et al.
     2020, arXiv 2002.09018, and Shi et al. 2023, arXiv 2309.06497. Difference: matrices are not cut
@@ -90,6 +91,8 @@ def advance(
             state[side].mul_(beta2).add_(oriented @ oriented.mT, alpha=share)
             if (update - 1) % spec.precondition_frequency == 0:
                 root = inverse_fourth_root(state[side], epsilon=spec.matrix_epsilon)
+                if spec.grafting == "none":  # nothing takes back how large that of zeros is
+                    root *= state[side].flatten(1).any(1)[:, None, None]
                 state[f"{side}_root"].copy_(root)
             root = state[f"{side}_root"]
             direction = root @ direction if side == "left" else direction @ root

@@ -10,7 +10,10 @@ from optimizers.specs import MuonFamilySpec
 
 
 class TorchMuonSpec(MuonFamilySpec):
-    """`torch.optim.Muon`, matrix by matrix and in bfloat16, routed as `muon` is."""
+    """`torch.optim.Muon`, matrix by matrix and in bfloat16, routed as `muon` is.
+
+    It knows no splits: a fused QKV is one matrix, of which `muon` makes three by default.
+    """
 
     kind: Literal["torch_muon"] = "torch_muon"
     nesterov: bool = Field(default=True, description="Nesterov momentum.")
@@ -25,7 +28,7 @@ class TorchMuonSpec(MuonFamilySpec):
 
 
 class DeepSpeedMuonSpec(MuonFamilySpec):
-    """DeepSpeed's own Muon, routed as `muon` is; needs the backend deepspeed.
+    """DeepSpeed's own Muon, routed as `muon` is but without splits; needs the backend deepspeed.
 
     What it does not let one set: Nesterov momentum, five steps, one set of coefficients, and the
     factor sqrt(max(1, rows / columns)) of the weight as it is stored (experts: inputs by outputs).

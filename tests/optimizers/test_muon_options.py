@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from optimizers import MuonSpec, build_optimizer
+from optimizers.matrices.hyperball import by_matrix
 
 SHAPES = {"a.weight": (8, 20), "b.weight": (20, 8), "c.weight": (8, 8)}
 
@@ -121,6 +122,16 @@ def test_a_starved_expert_stays_where_it_is_on_the_sphere() -> None:
     optimizer.step()
     torch.testing.assert_close(weight[1].detach(), torch.ones(4, 6))
     assert not torch.allclose(weight[0], torch.ones(4, 6))
+
+
+def test_a_matrix_of_which_nothing_is_here_is_empty_on_the_device_of_the_others() -> None:
+    """Its sum of squares, zero, is stacked with theirs."""
+    device = torch.device("meta")
+    weights = [torch.empty(3, device=device), torch.empty(5, device=device)]
+    for tensors, sizes in ((weights, [0, 3, 0, 4, 1]), ([], [0, 0])):
+        pieces = list(by_matrix(tensors, sizes, device=device))
+        assert [piece.numel() for piece in pieces] == sizes
+        assert all(piece.device == device for piece in pieces)
 
 
 def test_options_at_their_default_leave_no_trace_in_the_dump() -> None:

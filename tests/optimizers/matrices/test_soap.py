@@ -16,6 +16,8 @@ from optimizers.matrices.soap import eigenbasis
 from optimizers.matrices.specs import SoapSpec
 
 STEPS = 24  # two refreshes
+BETA1, BETA2, SHAMPOO_BETA = 0.9, 0.97, 0.8  # all different: none may stand in another's place
+BETAS = {"beta1": BETA1, "beta2": BETA2, "shampoo_beta": SHAMPOO_BETA}
 
 
 def gradients(shape: tuple[int, ...], *, seed: int = 1) -> list[Tensor]:
@@ -51,11 +53,17 @@ def test_steps_are_those_of_the_library(
     start = torch.randn(shape, generator=torch.Generator().manual_seed(0))
     ours, theirs = Parameter(start.clone()), Parameter(start.clone())
     spec = SoapSpec(
-        lr=0.01, weight_decay=0.0, precondition_frequency=frequency, max_precond_dim=largest
+        lr=0.01,
+        weight_decay=0.0,
+        precondition_frequency=frequency,
+        max_precond_dim=largest,
+        **BETAS,
     )
     peer = SOAP(
         [theirs],
         lr=0.01,
+        betas=(BETA1, BETA2),
+        shampoo_beta=SHAMPOO_BETA,
         weight_decay=0.0,
         precondition_frequency=frequency,
         max_precondition_dim=largest,
@@ -70,7 +78,7 @@ def test_steps_are_those_of_the_library(
 
 def transcribed(start: Tensor, steps: list[Tensor], *, lr: float, decay: float) -> list[Tensor]:
     """Algorithm 3 in float64, one matrix, one power iteration at every tenth update."""
-    weight, beta = start.double(), 0.95
+    weight, beta = start.double(), SHAMPOO_BETA
     m, n = start.shape
     left, right = torch.zeros(m, m).double(), torch.zeros(n, n).double()
     mean, square, found = torch.zeros(m, n).double(), torch.zeros(m, n).double(), []
@@ -78,10 +86,10 @@ def transcribed(start: Tensor, steps: list[Tensor], *, lr: float, decay: float) 
     for number, gradient in enumerate(step.double() for step in steps):
         if number:
             turned = basis_left.T @ gradient @ basis_right
-            mean = beta * mean + (1 - beta) * gradient
-            square = beta * square + (1 - beta) * turned**2
+            mean = BETA1 * mean + (1 - BETA1) * gradient
+            square = BETA2 * square + (1 - BETA2) * turned**2
             adam = (basis_left.T @ mean @ basis_right) / (square.sqrt() + 1e-8)
-            corrected = lr * math.sqrt(1 - beta**number) / (1 - beta**number)
+            corrected = lr * math.sqrt(1 - BETA2**number) / (1 - BETA1**number)
             weight = (1 - lr * decay) * weight - corrected * basis_left @ adam @ basis_right.T
         left = beta * left + (1 - beta) * gradient @ gradient.T
         right = beta * right + (1 - beta) * gradient.T @ gradient
@@ -102,7 +110,7 @@ def transcribed(start: Tensor, steps: list[Tensor], *, lr: float, decay: float) 
 def test_steps_are_those_of_the_formula_where_a_basis_is_free(shape: tuple[int, int]) -> None:
     start = torch.randn(shape, generator=torch.Generator().manual_seed(0))
     weight, steps = Parameter(start.clone()), gradients(shape)
-    optimizer = build_optimizer(SoapSpec(lr=0.01, weight_decay=0.5), [("w", weight)])
+    optimizer = build_optimizer(SoapSpec(lr=0.01, weight_decay=0.5, **BETAS), [("w", weight)])
     expected = transcribed(start, steps, lr=0.01, decay=0.5)
     for one, other in zip(trained(optimizer, weight, steps), expected, strict=True):
         torch.testing.assert_close(one, other, rtol=0, atol=1e-4)
@@ -188,3 +196,21 @@ def test_a_saved_state_continues_the_same_trajectory(toy: Any) -> None:
             parameter.grad = step[name]
         optimizer.step()
     assert all(torch.equal(named[name].detach(), whole[name]) for name in named)
+
+
+def test_a_side_that_is_left_out_is_not_asked_for_when_a_trial_goes_on(toy: Any) -> None:
+    """It has no elements, so that no worker saved any."""
+    spec = SoapSpec(lr=0.01, max_precond_dim=8)
+    named = toy.parameters()
+    optimizer = build_optimizer(spec, named.items())
+    toy.train(optimizer, named, steps=3)
+    saved = {(p.name, p.key, (p.start, p.stop)): p.elements for p in optimizer.answered_pieces()}
+    again = build_optimizer(spec, named.items())
+    again.load_pieces(
+        lambda name, key, held: saved[name, key, held],
+        updates=optimizer.updates,
+        counters=optimizer.counters,
+    )
+    found, expected = (one.state_dict()["state"] for one in (again, optimizer))
+    for name, entry in expected.items():
+        assert all(torch.equal(found[name][key], value) for key, value in entry.items())
