@@ -61,7 +61,7 @@ def _of_variant(
     if points and source == "inside a run":
         notes.append(
             "read inside single schedules, which is biased; how its bias changes with size is not "
-            "known. Horizons on every task would give speed-ups to quote"
+            "known. Horizons that reach its loss on every task would give speed-ups to quote"
         )
     fit, why_not = fit_points(points, "speed-up", level=level, larger=larger)
     return SpeedupScaling(

@@ -82,8 +82,12 @@ def scaling(material: SuiteMaterial) -> Iterator[Element]:
         return
     yield from _figure(material, "speedup_by_size")
     yield from _figure(material, "speedup_by_length")
-    yield from _some(tables.speedups(analysis))
-    yield from _folded(tables.points(analysis))
+    if no_line := tables.why_no_line(analysis.speedups):
+        yield from _some(tables.points(analysis))
+        yield Paragraph(text=no_line, tone="note")
+    else:
+        yield from _some(tables.speedups(analysis))
+        yield from _folded(tables.points(analysis))
 
 
 def hyperparameters(material: SuiteMaterial) -> Iterator[Element]:

@@ -6,7 +6,13 @@ from harness.report.suite.tables.leaderboard import (
     mean_ranks,
     profiles,
 )
-from harness.report.suite.tables.scaling import hyperparameters, points, speedups, transfers
+from harness.report.suite.tables.scaling import (
+    hyperparameters,
+    points,
+    speedups,
+    transfers,
+    why_no_line,
+)
 from harness.report.suite.tables.tasks import lost, task_table, verdict_matrix
 
 __all__ = [
@@ -21,4 +27,5 @@ __all__ = [
     "task_table",
     "transfers",
     "verdict_matrix",
+    "why_no_line",
 ]

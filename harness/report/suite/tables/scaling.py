@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from harness.analysis.suite.results import (
     Axis,
     HyperparameterScaling,
     ScalingFit,
     ScalingPoint,
+    SpeedupScaling,
     SuiteAnalysis,
 )
 from harness.report import numbers
@@ -17,9 +20,19 @@ from harness.report.suite.values import short, speedup, written
 WORDS: dict[Axis, str] = {"size": "when the model doubles", "tokens": "when the run doubles"}
 
 
+def why_no_line(items: Sequence[SpeedupScaling | HyperparameterScaling]) -> str | None:
+    """Why nothing is fitted, once for all of them; None where something is."""
+    if not items or any(item.fit for item in items):
+        return None
+    reasons = dict.fromkeys(item.why_not for item in items if item.why_not)
+    return f"No line is fitted: {'; or '.join(reasons)}."
+
+
 def speedups(analysis: SuiteAnalysis) -> Table | None:
     """The fits of the speed-ups over size and length, with what they extrapolate to."""
     axes = _axes([item.fit for item in analysis.speedups])
+    if not axes:
+        return None
     found = {item.variant: item for item in analysis.speedups}
     rows = [
         [
@@ -32,8 +45,6 @@ def speedups(analysis: SuiteAnalysis) -> Table | None:
         for name in ranked(analysis)
         if name in found
     ]
-    if not rows:
-        return None
     beyond = [f"extrapolated over {'size' if axis == 'size' else 'length'}" for axis in axes]
     columns = [*left("contestant"), *right("tasks", *(WORDS[axis] for axis in axes))]
     return table(
@@ -110,27 +121,28 @@ def hyperparameters(analysis: SuiteAnalysis) -> Table | None:
         return None
     axes = _axes([item.fit for item in found])
     tasks = [task.task for task in analysis.tasks]
+    no_line = why_no_line(found)
     rows = [
         [
             item.variant,
             item.setting,
             *(_chosen(item, task) for task in tasks),
             *(_per_doubling(item.fit, axis) for axis in axes),
-            _remark(item.fit, item.why_not),
+            *([] if no_line else [_remark(item.fit, item.why_not)]),
         ]
         for item in found
     ]
+    changes = "Then the factor by which it changes when the model or the run doubles."
     return table(
         "Tuned settings of each task",
         [
             *left("contestant", "setting"),
             *right(*tasks, *(WORDS[axis] for axis in axes)),
-            wide("fit"),
+            *([] if no_line else [wide("fit")]),
         ],
         rows,
         note="The value that the search of each task chose; a star: at the edge of its space, so "
-        "that the optimum may lie beyond. Then the factor by which it changes when the model or "
-        "the run doubles.",
+        f"that the optimum may lie beyond. {no_line or changes}",
     )
 
 

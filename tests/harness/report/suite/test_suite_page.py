@@ -169,6 +169,26 @@ def test_an_extrapolation_is_told_with_how_far_it_goes() -> None:
     assert "no measurement" in table.note
 
 
+def test_why_nothing_is_fitted_is_said_once_and_not_in_every_row() -> None:
+    """Two tasks carry no line: of a contestant's remark as of a setting's."""
+    analysis = made_up_suite()
+    unfitted = replace(
+        analysis,
+        **{
+            name: tuple(
+                replace(item, fit=None, why_not="2 sizes are too few")
+                for item in getattr(analysis, name)
+            )
+            for name in ("speedups", "hyperparameters")
+        },
+    )
+    shown = {section.anchor: section for section in sections(SuiteMaterial(analysis=unfitted))}
+    for anchor in ("scaling", "hyperparameters"):
+        assert str(shown[anchor].blocks).count("2 sizes are too few") == 1, anchor
+    titles = [block.title for block in shown["scaling"].blocks if isinstance(block, Table)]
+    assert titles == ["Speed-up of every contestant on every task"]
+
+
 def test_a_value_at_the_edge_of_its_space_has_a_star() -> None:
     table = tables.hyperparameters(made_up_suite())
     assert table is not None
