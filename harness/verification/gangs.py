@@ -201,7 +201,7 @@ def main() -> None:
     warnings.simplefilter("ignore")
     subject = Subject(request["target"], request["settings"])
     tasks = [(Place(backend, workers), check) for backend, workers, check in request["tasks"]]
-    _import_once({place.backend for place, _ in tasks if place.workers > 1})
+    import_once({place.backend for place, _ in tasks if place.workers > 1})
     for workers in sorted({place.workers for place, _ in tasks}):
         of_size = [task for task in tasks if task[0].workers == workers]
         for result in run_tasks(
@@ -210,7 +210,7 @@ def main() -> None:
             print(json.dumps(result.as_json()), file=answers, flush=True)
 
 
-def _import_once(backends: set[str]) -> None:
+def import_once(backends: set[str]) -> None:
     """What every worker would import by itself otherwise, for seconds each."""
     import gc
     import importlib

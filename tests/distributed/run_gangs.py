@@ -10,28 +10,18 @@ import gc
 import json
 import multiprocessing
 import os
-import random
-import socket
 import sys
 from collections.abc import Callable
-from contextlib import nullcontext, suppress
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 os.environ["DS_ACCELERATOR"] = "cpu"  # read at the import, as in the backend
 
-# Imported late by DistributedDataParallel, Accelerate and DeepSpeed: in every worker, but for this.
-import deepspeed.module_inject.auto_ep_layer
-import deepspeed.runtime.superoffload.superoffload_stage3  # noqa: F401
-import torch._dynamo  # noqa: F401
 import torch.distributed as dist
-import transformers.integrations  # noqa: F401
 from torch.nn.parallel import DistributedDataParallel
 from wrong_libraries import WRONG
 
-import harness.training.backends.ddp
-import harness.training.backends.deepspeed
-import harness.training.backends.fsdp2  # noqa: F401
 from harness.data import prepare
 from harness.study.load import load_study
 from harness.study.study_file import find_variant
@@ -40,6 +30,7 @@ from harness.training.backends.protocol import WorkerContext
 from harness.training.batches import BatchError
 from harness.training.loop import train
 from harness.training.preflight import PreflightError
+from harness.verification.gangs import free_ports, import_once
 
 OF_CHECKPOINTS = (
     "resume_from",
@@ -92,22 +83,10 @@ def destroy_alone(destroy: Callable[..., None]) -> Callable[..., None]:
     return checked
 
 
-def free_ports(count: int) -> list[int]:
-    """Below those that the system gives away by itself: nobody takes one in the meantime."""
-    ports: list[int] = []
-    for port in random.sample(range(20_000, 32_000), 12_000):
-        if len(ports) == count:
-            break
-        with socket.socket() as probe, suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            ports.append(port)
-    return ports
-
-
 def main() -> None:
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # DeepSpeed prints lines of its own
-    gc.freeze()  # Accelerate collects garbage after every trial: not among all that was imported
+    import_once({"ddp", "zero3", "fsdp2"})
     dist.destroy_process_group = destroy_alone(dist.destroy_process_group)
     fork = multiprocessing.get_context("fork")
     for line in sys.stdin:
