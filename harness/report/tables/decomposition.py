@@ -70,9 +70,17 @@ def decomposition_sentence(found: Decomposition) -> str | None:
     rest, whole, share = found.rest, found.whole, found.share_left
     if rest is None or rest.difference is None or whole.difference is None:
         return None
-    percent = "" if share is None else f" ({numbers.percent(share, digits=0)})"
-    return (
+    claim = (
         f"Of the {numbers.difference(whole.difference, places=2)} nats from {whole.begin} to "
-        f"{whole.end}, {numbers.difference(rest.difference, places=2)} "
-        f"{numbers.interval(rest.interval)}{percent} are left from {rest.begin} to {rest.end}."
+        f"{whole.end}"
+    )
+    rest_in_words = (
+        f"{numbers.difference(rest.difference, places=2)} {numbers.interval(rest.interval)}"
+    )
+    if share is None or share > 0:
+        percent = "" if share is None else f" ({numbers.percent(share, digits=0)})"
+        return f"{claim}, {rest_in_words}{percent} are left from {rest.begin} to {rest.end}."
+    return (
+        f"{claim} nothing is left: from {rest.begin} to {rest.end} the difference is "
+        f"{rest_in_words}, the other way."
     )

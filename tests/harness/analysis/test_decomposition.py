@@ -88,6 +88,17 @@ def test_the_sentence_names_claim_and_rest(made_up_study: Write) -> None:
     assert "are left from adamw to muon" in sentence
 
 
+def test_where_the_rest_points_the_other_way_nothing_of_the_claim_is_left(
+    made_up_study: Write,
+) -> None:
+    result = found(made_up_study, effects=EFFECTS | {"muon": 0.2})
+    sentence = decomposition_sentence(result)
+    assert sentence is not None
+    assert "nothing is left: from adamw to muon the difference is +0.2" in sentence
+    assert sentence.endswith("the other way.")
+    assert "%" not in sentence
+
+
 def test_a_chain_past_the_baseline_has_no_rest(made_up_study: Write) -> None:
     result = found(made_up_study, analysis={"decomposition": ["published", "muon"]})
     assert result.rest is None
