@@ -30,6 +30,8 @@ FEWEST_VALUES = 3
 """Two values of a rate say nothing about the shape between them."""
 WIDE_RATIO = 3.0
 """Rates that span more than this factor stand on a logarithmic axis."""
+ROOM_FOR_THREES = 100.0
+"""Over more than two decades the labels of 0.0003 and 0.001 would touch."""
 FEW_TICKS = 5
 """Tried values that have room as labels of an axis."""
 
@@ -118,7 +120,8 @@ def _scale(axes: Axes, values: Sequence[float]) -> None:
         axes.set_xticks(values, [f"{value:g}" for value in values])
         axes.set_xticks([], minor=True)
     elif wide:
-        axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 3.0)))
+        between = (1.0, 3.0) if values[-1] / values[0] < ROOM_FOR_THREES else (1.0,)
+        axes.xaxis.set_major_locator(LogLocator(subs=between))
         axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
         axes.set_xticks([], minor=True)
 
