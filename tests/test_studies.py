@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from harness.study.load import load_study
 from harness.study.suite_file import load_study_or_suite
 
 STUDIES = Path(__file__).parents[1] / "studies"
@@ -37,7 +36,7 @@ def commands() -> list[str]:
 def test_a_command_of_a_readme_names_a_valid_study(command: str) -> None:
     words = shlex.split(command)
     overrides = [words[i + 1] for i, word in enumerate(words) if word == "--set"]
-    load_study(STUDIES.parent / words[2], overrides)
+    load_study_or_suite(STUDIES.parent / words[2], overrides)
 
 
 def test_what_is_published_is_the_report_without_its_figures() -> None:
