@@ -5,18 +5,21 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable
+from itertools import pairwise
 
 import matplotlib as mpl
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 
 from harness.analysis.study_analysis import analyse_study
 from harness.analysis.study_results import load_results
 from harness.report.figures import FIGURES, draw_all
-from harness.report.figures.canvas import HIGHLIGHTED, appearances, style
+from harness.report.figures.canvas import HIGHLIGHTED, WIDTH, appearances, style
 from harness.report.figures.losses import difference_panels
 from harness.report.figures.router import final_router_load
-from harness.report.figures.sensitivity import sensitivity
+from harness.report.figures.sensitivity import _scale, sensitivity
 from harness.runs.folder import StudyFolder
 
 Write = Callable[..., StudyFolder]
@@ -115,3 +118,24 @@ def test_the_router_load_of_seeds_is_sorted_before_it_is_averaged(made_up_study:
     last = [trial.last for trial in view.of("muon")]
     largest = [max(report.router_load[0]) for report in last if report is not None]
     assert load[0, 0] == pytest.approx(np.mean(largest))
+
+
+@pytest.mark.parametrize("decades", [1.0, 1.9, 2.4, 4.0])
+def test_the_labels_of_a_searched_rate_do_not_touch(decades: float) -> None:
+    """In one of three panels beside each other, which is as narrow as they get."""
+    figure = Figure(figsize=(WIDTH, 2.5), layout="constrained")
+    canvas = FigureCanvasAgg(figure)
+    axes = figure.subplots(1, 3)[0]
+    rates = [0.0002 * 10 ** (decades * i / 7) for i in range(8)]
+    axes.plot(rates, rates)
+    _scale(axes, rates)
+    axes.tick_params(labelsize=8)
+    canvas.draw()
+    low, high = axes.get_xlim()
+    boxes = [
+        label.get_window_extent()
+        for value, label in zip(axes.get_xticks(), axes.get_xticklabels(), strict=True)
+        if low <= value <= high
+    ]
+    assert boxes
+    assert all(left.x1 < right.x0 for left, right in pairwise(boxes))
