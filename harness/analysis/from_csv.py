@@ -126,6 +126,12 @@ def compare_rows(
         )
     except ValidationError as error:
         raise UserError("; ".join(describe(error, AnalysisSettings))) from None
+    for row in rows:
+        if row.value is not None and not _computable(row.value):
+            raise UserError(
+                f"variant {row.variant!r}, seed {row.seed}: value {row.value:g} "
+                f"{_out_of_range(row.value)}"
+            )
     check_holes(rows, settings)
     return analyse(rows, settings)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 
 from harness.analysis.logs.naming import NamedLog
 from harness.analysis.logs.reading import Log, Point
@@ -53,8 +54,9 @@ def ended_runs(
 ) -> list[LogRun]:
     """The outcome of every run; one without an end is `failed`, never left out.
 
-    A run should end at `steps`; without it at the number of steps that its log says were planned;
-    without that where the longest run of its variant ended. A run whose last loss is no number
+    A run should end at `steps`; without it at the number of steps that its log says were planned,
+    or later if it went on; without that where the longest run of its variant ended. A run whose
+    last loss is no number
     `diverged`. Seeds that nobody named are numbers of the runs, no two alike, so that they can
     never be taken for pairs.
 
@@ -66,16 +68,18 @@ def ended_runs(
     Raises:
         UserError: runs of unequal length, a run without a loss at `steps`, one log twice.
     """
+    if steps is not None and not 0.0 <= steps < math.inf:
+        raise UserError(f"--steps ({steps:g}) must be a number of steps: 0 or more, and finite")
     _refuse_copies(logs)
     longest: dict[str, float] = {}
     for name, log in zip(named, logs, strict=True):
-        last = log.points[-1].step if log.points else 0.0
-        longest[name.variant] = max(longest.get(name.variant, 0.0), last)
+        longest[name.variant] = max(longest.get(name.variant, 0.0), _last_step(log))
     runs = []
     for number, (name, log) in enumerate(zip(named, logs, strict=True)):
         planned = steps
         if planned is None:
-            planned = log.total if log.total is not None else longest[name.variant]
+            own = None if log.total is None else max(log.total, _last_step(log))
+            planned = longest[name.variant] if own is None else own
         runs.append(
             LogRun(
                 log=log,
@@ -91,18 +95,21 @@ def ended_runs(
     return runs
 
 
+def _last_step(log: Log) -> float:
+    return log.points[-1].step if log.points else 0.0
+
+
 def _row(name: NamedLog, log: Log, *, planned: float, number: int) -> ResultRow:
     seed = number if name.seed is None else name.seed
     points = [point for point in log.points if point.step <= planned]
-    broken = next((point for point in points if not math.isfinite(point.loss)), None)
-    if points and not math.isfinite(points[-1].loss):
-        assert broken is not None
+    broken = list(takewhile(lambda point: not math.isfinite(point.loss), reversed(points)))
+    if broken:
         return ResultRow(
             variant=name.variant,
             seed=seed,
             value=None,
             outcome="diverged",
-            diverged_at_step=int(broken.step),
+            diverged_at_step=int(broken[-1].step),
         )
     if not points or log.points[-1].step < planned:
         return ResultRow(variant=name.variant, seed=seed, value=None, outcome="failed")
@@ -137,13 +144,16 @@ def _refuse_gaps(runs: Sequence[LogRun], steps: float) -> None:
     gaps = [
         run
         for run in runs
-        if run.row.completed and all(point.step != steps for point in run.log.points)
+        if not run.row.diverged
+        and _last_step(run.log) > steps
+        and all(point.step != steps for point in run.log.points)
     ]
     if gaps:
         near = sorted(gaps[0].log.points, key=lambda point: abs(point.step - steps))[:2]
         raise UserError(
-            f"--steps {steps:g}: {gaps[0].log.path} and {len(gaps) - 1} more have no loss at this "
-            f"step: the nearest are {' and '.join(f'{point.step:g}' for point in near)}"
+            f"--steps {steps:g}: {len(gaps)} of {len(runs)} logs, such as {gaps[0].log.path}, have "
+            "no loss at this step: the nearest are "
+            f"{' and '.join(f'{point.step:g}' for point in near)}"
         )
 
 
@@ -214,6 +224,11 @@ def _notes_of_variant(name: str, runs: Sequence[LogRun]) -> Iterator[str]:
     ]
     if recovered:
         yield f"{name}: {_about(recovered)}: a loss on the way was no number; the last one counts"
+    if repeated := [run for run in runs if run.log.repeated]:
+        yield (
+            f"{name}: {_about(repeated)}: several losses at step {repeated[0].log.repeated[0]:g}: "
+            "the last one counts; are all of them the validation loss?"
+        )
     if resumed := [run for run in runs if run.log.went_back]:
         start, end = resumed[0].log.went_back[0]
         yield (

@@ -223,14 +223,20 @@ def _way(
     level: float,
 ) -> StepsToTarget:
     name = comparison.variant
+    if comparison.paired:  # with looks, one side may have more seeds than the other
+        pairs = {run.row.seed for run in own} & {run.row.seed for run in base}
+        own, base = ([run for run in side if run.row.seed in pairs] for side in (own, base))
     costs = [[_cost(run, target) for run in side] for side in (own, base)]
     ends = [run for run in (*own, *base) if not run.row.completed and not run.row.diverged]
     if any(_cost(run, target) is None for run in ends):
         return StepsToTarget(
             variant=name, why_not="a run ended without a result: it might have arrived"
         )
-    if any(cost is not None and cost <= 0.0 for side in costs for cost in side):
-        return StepsToTarget(variant=name, why_not="the target is met before the first step")
+    ways = zip((*own, *base), (*costs[0], *costs[1]), strict=True)
+    if any((run.planned if cost is None else cost) <= 0.0 for run, cost in ways):
+        return StepsToTarget(
+            variant=name, why_not="a run met the target, or ended, before its first step"
+        )
     speedup = target_speedup(
         costs[0],
         costs[1],

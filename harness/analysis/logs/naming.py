@@ -41,12 +41,14 @@ def named_logs(sources: Sequence[str], *, path_pattern: str | None) -> list[Name
     mistakes: list[str] = []
     for source in sources:
         for log in _of_source(source, pattern, mistakes):
-            other = found.setdefault(log.path, log)
+            other = found.setdefault(log.path.resolve(), log)
             if other.variant != log.variant:
                 mistakes.append(
                     f"{log.path} is in {other.variant!r} and in {log.variant!r}: "
                     "a run belongs to one variant"
                 )
+            elif other.seed != log.seed:
+                mistakes.append(f"{other.path} and {log.path} are one file: name one seed for it")
     mistakes += _repeated(list(found.values()))
     seeded = {log.seed is not None for log in found.values()}
     if len(seeded) > 1:
@@ -93,8 +95,9 @@ def _of_source(
 
 
 def files_of(pattern: str) -> list[Path]:
-    """The files that a glob matches, by name."""
-    return sorted(p for p in map(Path, glob.glob(pattern, recursive=True)) if p.is_file())
+    """The files that a glob matches, by name; a link that leads nowhere is one, and a mistake."""
+    paths = map(Path, glob.glob(pattern, recursive=True))
+    return sorted(path for path in paths if path.is_file() or not path.exists())
 
 
 def _path_pattern(text: str) -> re.Pattern[str]:

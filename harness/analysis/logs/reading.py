@@ -16,6 +16,12 @@ from harness.errors import UserError
 FIRST_LINES = 3
 LONGEST_SHOWN_LINE = 100
 
+NUMBER = re.compile(r"(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?")
+LONGEST_NUMBER = 40
+# The comma of 3,401 may be a decimal one; with a point behind it, or in a count, it is none.
+WITH_COMMAS = re.compile(r"\d{1,3}(?:,\d{3})+\.\d+")
+COUNT_WITH_COMMAS = re.compile(r"\d{1,3}(?:,\d{3})+")
+
 # `tee` of PowerShell writes UTF-16; everything else is read as UTF-8, and what is not is replaced.
 BYTE_ORDER_MARKS = {
     codecs.BOM_UTF16_LE: "utf-16",
@@ -38,7 +44,8 @@ class Log:
 
     `points` ascend in their steps: where a log goes back, because its run was resumed, the later
     lines count. `total` is the number of steps that were planned, where a line says so.
-    `went_back` are the places as (from, to). `first_lines` are shown where nothing was found.
+    `went_back` are the places as (from, to). `repeated` are the steps that had another loss before
+    the one that counts. `first_lines` are shown where nothing was found.
     """
 
     path: Path
@@ -46,6 +53,7 @@ class Log:
     total: float | None
     went_back: tuple[tuple[float, float], ...]
     first_lines: tuple[str, ...]
+    repeated: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,11 +84,14 @@ def _log(path: Path, found: Iterator[_Found], first: list[str]) -> Log:
     """`first` fills while `found` is read."""
     points: list[Point] = []
     went_back: list[tuple[float, float]] = []
+    repeated: list[float] = []
     total: float | None = None
     for number, match in enumerate(found, start=1):
         step = float(number) if match.step is None else match.step
         if points and step < points[-1].step:
             went_back.append((points[-1].step, step))
+        elif points and step == points[-1].step and str(match.loss) != str(points[-1].loss):
+            repeated.append(step)
         while points and points[-1].step >= step:
             points.pop()
         points.append(Point(step, match.loss))
@@ -91,6 +102,7 @@ def _log(path: Path, found: Iterator[_Found], first: list[str]) -> Log:
         total=total,
         went_back=tuple(went_back),
         first_lines=tuple(first),
+        repeated=tuple(dict.fromkeys(repeated)),
     )
 
 
@@ -103,17 +115,17 @@ def _of_lines(
         for number, line in enumerate(file, start=1):
             if len(first) < FIRST_LINES and line.strip():
                 first.append(line.strip()[:LONGEST_SHOWN_LINE])
-            match = pattern.search(line)
-            if match is None or match[form.loss_group] is None:
-                continue
             where = f"{path}, line {number}"
-            yield _Found(
-                step=_count(match, STEP_GROUP, where) if STEP_GROUP in groups else None,
-                loss=_number(match[form.loss_group], form.loss_group, where),
-                total=_count(match, TOTAL_GROUP, where)
-                if TOTAL_GROUP in groups and match[TOTAL_GROUP] is not None
-                else None,
-            )
+            for match in pattern.finditer(line):
+                if match[form.loss_group] is None:
+                    continue
+                yield _Found(
+                    step=_count(match, STEP_GROUP, where) if STEP_GROUP in groups else None,
+                    loss=_number(match, form.loss_group, WITH_COMMAS, where),
+                    total=_count(match, TOTAL_GROUP, where)
+                    if TOTAL_GROUP in groups and match[TOTAL_GROUP] is not None
+                    else None,
+                )
 
 
 def _encoding(path: Path) -> str:
@@ -123,18 +135,32 @@ def _encoding(path: Path) -> str:
     return next(marks, "utf-8")
 
 
-def _number(text: str | None, what: str, where: str) -> float:
+def _number(match: re.Match[str], group: str, commas: re.Pattern[str], where: str) -> float:
+    """What a group found, which must be a number, and all of it."""
+    text = (match[group] or "").strip().rstrip(",")
     try:
-        return float((text or "").replace(",", ""))
+        number = float(text.replace(",", "") if commas.fullmatch(text) else text)
     except ValueError:
         raise UserError(
-            f"{where}: the group {what!r} found {text!r}, which is not a number: narrow the "
-            "expression, so that it finds the number alone"
+            f"{where}: the group {group!r} found {match[group]!r}, which is not a number: narrow "
+            "the expression, so that it finds the number alone"
         ) from None
+    start, end = match.span(group)
+    near = NUMBER.finditer(match.string, max(0, start - LONGEST_NUMBER), end + LONGEST_NUMBER)
+    for token in near:
+        inside = start <= token.start() and token.end() <= end
+        apart = token.end() <= start or end <= token.start()
+        if not inside and not apart and float(token[0]) != abs(number):
+            raise UserError(
+                f"{where}: the group {group!r} found {match[group]!r}, a part of {token[0]}: change "
+                "the expression, so that it finds the whole number (a greedy .* in front of a "
+                "group eats digits)"
+            )
+    return number
 
 
 def _count(match: re.Match[str], group: str, where: str) -> float:
-    number = _number(match[group], group, where)
+    number = _number(match, group, COUNT_WITH_COMMAS, where)
     if not math.isfinite(number):
         raise UserError(f"{where}: the group {group!r} found {match[group]!r}: no step is that")
     return number

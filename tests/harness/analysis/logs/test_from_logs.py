@@ -107,6 +107,50 @@ def test_runs_of_unequal_length_are_refused_unless_that_is_meant(
         runs_of(ten_logs, steps=250)
 
 
+@pytest.mark.parametrize("steps", [float("nan"), float("inf"), -1.0])
+def test_steps_that_are_no_number_of_steps_are_refused(ten_logs: Path, steps: float) -> None:
+    with pytest.raises(UserError, match="must be a number of steps"):
+        runs_of(ten_logs, steps=steps)
+
+
+def test_a_run_that_went_on_and_has_no_loss_at_the_step_did_not_fail_there(
+    ten_logs: Path, write_log: WriteLog
+) -> None:
+    for seed in range(5):
+        write_log("adamw", seed, [f"4.{seed}", f"3.1{seed}", "3.0"], every=50)
+    with pytest.raises(UserError, match=r"5 of 10 logs, such as .*muon.*have no loss at this step"):
+        runs_of(ten_logs, steps=50)
+
+
+def test_a_run_that_went_on_after_what_was_planned_is_no_shorter_one(tmp_path: Path) -> None:
+    for seed in range(3):
+        for variant, last in (("a", 100), ("b", 120)):
+            text = f"step:100/100 val_loss:3.{seed}1\nstep:{last}/100 val_loss:3.{seed}\n"
+            (tmp_path / f"{variant}{seed}.txt").write_text(text)
+    sources = [f"{variant}={tmp_path}/{variant}*.txt" for variant in "ab"]
+    with pytest.raises(UserError, match="did not train equally long"):
+        read_runs(sources, FORMATS["modded-nanogpt"])
+
+
+def test_a_run_diverged_where_its_last_numbers_end(ten_logs: Path, write_log: WriteLog) -> None:
+    write_log("muon", 2, ["nan", "4.0", "inf", "nan"])
+    (diverged,) = [run.row for run in runs_of(ten_logs) if run.row.diverged]
+    assert diverged.diverged_at_step == 300
+
+
+def test_several_losses_at_a_step_are_noted(ten_logs: Path, write_log: WriteLog) -> None:
+    path = write_log("muon", 2, ["4.0", "3.5", "3.1", "2.9"])
+    path.write_text(path.read_text() + "step 400: train loss 9.0, val loss 2.8\n")
+    notes = compare_logs(runs_of(ten_logs), FORM, baseline="adamw").analysis.notes
+    assert any("seed 2" in note and "several losses at step 400" in note for note in notes)
+
+
+def test_a_loss_that_cannot_be_squared_is_refused(ten_logs: Path, write_log: WriteLog) -> None:
+    write_log("muon", 2, ["4.0", "3.5", "3.1", "2.9e200"])
+    with pytest.raises(UserError, match="seed 2: value 2.9e\\+200 is beyond"):
+        compare_logs(runs_of(ten_logs), FORM, baseline="adamw")
+
+
 def test_a_log_without_a_loss_is_shown_and_counts_as_failed_if_that_is_meant(
     ten_logs: Path,
 ) -> None:
@@ -120,6 +164,22 @@ def test_a_copy_of_a_run_does_not_count_twice(ten_logs: Path) -> None:
     shutil.copy(ten_logs / "muon" / "seed0.txt", ten_logs / "muon" / "seed7.txt")
     with pytest.raises(UserError, match=r"(?s)count twice.*seed0\.txt and .*seed7\.txt"):
         runs_of(ten_logs)
+
+
+def test_a_link_to_a_log_is_no_second_run(tmp_path: Path) -> None:
+    for seed in range(3):
+        (tmp_path / f"{seed}.txt").write_text(f"s:1 tel:3.{seed}\n")
+    (tmp_path / "latest.txt").symlink_to("2.txt")
+    sources, form = [f"a={tmp_path}/*.txt"], FORMATS["llm.c"]
+    assert len(read_runs(sources, form)) == 3
+    (tmp_path / "3.txt").symlink_to("2.txt")
+    (tmp_path / "latest.txt").unlink()
+    with pytest.raises(UserError, match="are one file: name one seed"):
+        read_runs(sources, form, path_pattern=r"(?P<seed>\d)\.txt")
+    (tmp_path / "3.txt").unlink()
+    (tmp_path / "3.txt").symlink_to("gone.txt")
+    with pytest.raises(UserError, match=r"cannot read .*3\.txt"):
+        read_runs(sources, form)
 
 
 @pytest.mark.parametrize(
@@ -151,6 +211,22 @@ def test_steps_to_the_target_and_the_speed_up(ten_logs: Path) -> None:
     (late,) = compare_logs(runs_of(ten_logs), FORM, baseline="adamw", target=2.95).ways
     assert late.speedup is not None
     assert late.speedup.kind == "at least"
+
+
+def test_pairs_of_a_look_are_pairs_of_the_way_too(ten_logs: Path, write_log: WriteLog) -> None:
+    write_log("adamw", 5, ["4.05", "3.45", "3.15", "3.05"])
+    runs = runs_of(ten_logs)
+    options: dict[str, Any] = {"baseline": "adamw", "pairing": "paired", "looks": (5, 6)}
+    (way,) = compare_logs(runs, FORM, target=3.2, **options).ways
+    assert way.speedup is not None
+    assert way.speedup.n == 5
+
+
+def test_a_run_that_ended_at_step_0_has_no_way(ten_logs: Path, write_log: WriteLog) -> None:
+    for seed in range(5):
+        write_log("muon", seed, ["nan"], every=0)
+    (way,) = compare_logs(runs_of(ten_logs), FORM, baseline="adamw", target=3.2).ways
+    assert "before its first step" in way.sentence
 
 
 def test_a_run_without_an_end_might_have_arrived(ten_logs: Path, write_log: WriteLog) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from harness.analysis.logs.formats import FORMATS, TRAINER_STATE, log_format
-from harness.analysis.logs.reading import read_log
+from harness.analysis.logs.reading import Point, read_log
 from harness.errors import UserError
 
 # What each program prints around a validation loss, and the points in it.
@@ -135,3 +135,57 @@ def test_what_is_no_number_is_refused_with_its_line(tmp_path: Path) -> None:
     (path := tmp_path / "log").write_text("start\nloss: tensor(3.5)\n")
     with pytest.raises(UserError, match=r"line 2.*'tensor\(3.5\)'"):
         read_log(path, log_format(name=None, pattern=r"loss: (?P<loss>.*)"))
+
+
+@pytest.mark.parametrize(
+    ("pattern", "line", "said"),
+    [
+        (r"loss.*(?P<loss>\d+\.\d+)", "loss = 12.5", "'2.5', a part of 12.5"),
+        (r"loss (?P<loss>\d+)", "loss 3.2", "'3', a part of 3.2"),
+        (r"loss (?P<loss>[\d.]+)", "loss 9.5e-01", "'9.5', a part of 9.5e-01"),
+        (r"step.*(?P<step>\d+): (?P<loss>\S+)", "step 1250: 3.2", "'0', a part of 1250"),
+        (r"^\d+,(?P<loss>\S+)", "100,3.21,4", "not a number"),
+        (r"loss (?P<loss>\S+)", "loss 3,401", "not a number"),
+    ],
+)
+def test_a_part_of_a_number_is_no_loss_and_no_step(
+    pattern: str, line: str, said: str, tmp_path: Path
+) -> None:
+    (path := tmp_path / "log").write_text(line + "\n")
+    with pytest.raises(UserError, match=said):
+        read_log(path, log_format(name=None, pattern=pattern))
+
+
+@pytest.mark.parametrize(
+    ("pattern", "line", "point"),
+    [
+        (r"step (?P<step>\S+) loss (?P<loss>\S+)", "step 12,500 loss 3.21,", (12500, 3.21)),
+        (r"step (?P<step>\d+)\S* loss (?P<loss>\S+)", "step 100.0 loss 1,234.5", (100, 1234.5)),
+        (r"step(?P<step>\d+)-loss(?P<loss>[\d.]+)", "step100-loss3.5-a.txt", (100, 3.5)),
+        (r"^(?P<step>\d+),(?P<loss>[^,]+)", "100,345.2,7", (100, 345.2)),
+        (r"(?P<step>\d+) (?P<loss>[-\d.]+)", "100 -0.5E+00", (100, -0.5)),
+    ],
+)
+def test_a_number_is_whole_however_it_is_written(
+    pattern: str, line: str, point: tuple[float, float], tmp_path: Path
+) -> None:
+    (path := tmp_path / "log").write_text(line + "\n")
+    (found,) = read_log(path, log_format(name=None, pattern=pattern)).points
+    assert (found.step, found.loss) == point
+
+
+def test_every_match_of_a_line_counts(tmp_path: Path) -> None:
+    (path := tmp_path / "log").write_text('[{"step": 1, "loss": 3.5}, {"step": 2, "loss": NaN}]')
+    form = log_format(name=None, pattern=r'"step": (?P<step>\d+), "loss": (?P<loss>[^}]+)')
+    points = read_log(path, form).points
+    assert points[0] == Point(1, 3.5)
+    assert points[1].step == 2
+    assert math.isnan(points[1].loss)
+
+
+def test_another_loss_at_the_same_step_is_noted(tmp_path: Path) -> None:
+    lines = ["step 1 train loss 3.1", "step 1 val loss 3.2", "step 2 val loss 3", "step 2 loss 3.0"]
+    (path := tmp_path / "log").write_text("\n".join(lines))
+    log = read_log(path, log_format(name=None, pattern=r"step (?P<step>\d).*loss (?P<loss>\S+)"))
+    assert [point.loss for point in log.points] == [3.2, 3.0]
+    assert log.repeated == (1,)
