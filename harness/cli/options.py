@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -53,6 +53,31 @@ TrackingUriOption = Annotated[
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="print JSON for a script to read")]
 DEFAULT_RUNS_DIR = Path("runs")
+
+Pairing = Literal["auto", "paired", "unpaired"]
+PairingOption = Annotated[
+    Pairing, typer.Option(help="auto: paired exactly when the hash columns certify it")
+]
+PairedOption = Annotated[bool, typer.Option("--paired", help="same as --pairing paired")]
+UnpairedOption = Annotated[bool, typer.Option("--unpaired", help="same as --pairing unpaired")]
+MarginOption = Annotated[
+    float | None, typer.Option(help="smallest difference that matters, in the unit of the values")
+]
+
+
+def pairing_of(pairing: Pairing, *, paired: bool, unpaired: bool) -> Pairing:
+    """What the three options say together.
+
+    Raises:
+        UserError: they contradict each other.
+    """
+    short: list[Pairing] = ["paired"] * paired + ["unpaired"] * unpaired
+    if len({*short, pairing} - {"auto"}) > 1:
+        raise UserError(
+            "--pairing, --paired and --unpaired contradict each other: give one of them"
+        )
+    return short[0] if short else pairing
+
 
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 
@@ -21,7 +21,14 @@ from harness.cli.log_options import (
     UnequalStepsOption,
     compare_their_logs,
 )
-from harness.cli.options import JsonOption
+from harness.cli.options import (
+    JsonOption,
+    MarginOption,
+    PairedOption,
+    PairingOption,
+    UnpairedOption,
+    pairing_of,
+)
 from harness.report.terminal.console import PlainConsole
 
 
@@ -41,18 +48,10 @@ def compare(
         str | None, typer.Option(help="the variant that all others are compared with")
     ] = None,
     alpha: Annotated[float, typer.Option(help="family-wise error rate")] = 0.05,
-    pairing: Annotated[
-        Literal["auto", "paired", "unpaired"],
-        typer.Option(help="auto: paired exactly when the hash columns certify it"),
-    ] = "auto",
-    paired: Annotated[bool, typer.Option("--paired", help="same as --pairing paired")] = False,
-    unpaired: Annotated[
-        bool, typer.Option("--unpaired", help="same as --pairing unpaired")
-    ] = False,
-    margin: Annotated[
-        float | None,
-        typer.Option(help="smallest difference that matters, in the unit of the values"),
-    ] = None,
+    pairing: PairingOption = "auto",
+    paired: PairedOption = False,
+    unpaired: UnpairedOption = False,
+    margin: MarginOption = None,
     looks: Annotated[
         str,
         typer.Option(help="numbers of seeds fixed before the first run, e.g. 4,7,10"),
@@ -85,8 +84,6 @@ def compare(
     from harness.errors import UserError
     from harness.report.terminal.analysis import render_analysis
 
-    if paired and unpaired:
-        raise UserError("--paired and --unpaired contradict each other: give one of them")
     try:
         numbers = [int(part) for part in looks.split(",") if part.strip()]
     except ValueError:
@@ -94,7 +91,7 @@ def compare(
     settings: dict[str, Any] = {
         "baseline": baseline,
         "alpha": alpha,
-        "pairing": "paired" if paired else "unpaired" if unpaired else pairing,
+        "pairing": pairing_of(pairing, paired=paired, unpaired=unpaired),
         "margin": margin,
         "looks": numbers,
         "target": target,

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
 from harness.cli.app import app
-from harness.cli.options import JsonOption
+from harness.cli.options import (
+    JsonOption,
+    MarginOption,
+    PairedOption,
+    PairingOption,
+    UnpairedOption,
+    pairing_of,
+)
 from harness.report.terminal.console import PlainConsole
 
 suite = typer.Typer(
@@ -40,18 +47,10 @@ def score(
     alpha: Annotated[
         float, typer.Option(help="chance of any false verdict, over all tasks and contestants")
     ] = 0.05,
-    pairing: Annotated[
-        Literal["auto", "paired", "unpaired"],
-        typer.Option(help="auto: paired exactly when the hash columns certify it"),
-    ] = "auto",
-    paired: Annotated[bool, typer.Option("--paired", help="same as --pairing paired")] = False,
-    unpaired: Annotated[
-        bool, typer.Option("--unpaired", help="same as --pairing unpaired")
-    ] = False,
-    margin: Annotated[
-        float | None,
-        typer.Option(help="smallest difference that matters, in the unit of the values"),
-    ] = None,
+    pairing: PairingOption = "auto",
+    paired: PairedOption = False,
+    unpaired: UnpairedOption = False,
+    margin: MarginOption = None,
     largest_ratio: Annotated[
         float, typer.Option(help="profiles end at so many times the fastest; AlgoPerf's is 4")
     ] = 4.0,
@@ -77,11 +76,8 @@ def score(
     """
     from harness.analysis.suite.from_table import score_file
     from harness.analysis.suite.results import Axis
-    from harness.errors import UserError
     from harness.report.terminal.suite import render_suite
 
-    if paired and unpaired:
-        raise UserError("--paired and --unpaired contradict each other: give one of them")
     larger: dict[Axis, float] = {}
     if at_size is not None:
         larger["size"] = at_size
@@ -90,7 +86,7 @@ def score(
     analysis = score_file(
         table,
         baseline=baseline,
-        pairing="paired" if paired else "unpaired" if unpaired else pairing,
+        pairing=pairing_of(pairing, paired=paired, unpaired=unpaired),
         margin=margin,
         larger=larger,
         alpha=alpha,

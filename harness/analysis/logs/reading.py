@@ -152,9 +152,9 @@ def _number(match: re.Match[str], group: str, commas: re.Pattern[str], where: st
         apart = token.end() <= start or end <= token.start()
         if not inside and not apart and float(token[0]) != abs(number):
             raise UserError(
-                f"{where}: the group {group!r} found {match[group]!r}, a part of {token[0]}: change "
-                "the expression, so that it finds the whole number (a greedy .* in front of a "
-                "group eats digits)"
+                f"{where}: the group {group!r} found {match[group]!r}, a part of {token[0]}: "
+                "change the expression, so that it finds the whole number (a greedy .* in front "
+                "of a group eats digits)"
             )
     return number
 

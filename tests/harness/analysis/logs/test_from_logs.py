@@ -147,7 +147,7 @@ def test_several_losses_at_a_step_are_noted(ten_logs: Path, write_log: WriteLog)
 
 def test_a_loss_that_cannot_be_squared_is_refused(ten_logs: Path, write_log: WriteLog) -> None:
     write_log("muon", 2, ["4.0", "3.5", "3.1", "2.9e200"])
-    with pytest.raises(UserError, match="seed 2: value 2.9e\\+200 is beyond"):
+    with pytest.raises(UserError, match=r"seed 2: value 2.9e\+200 is beyond"):
         compare_logs(runs_of(ten_logs), FORM, baseline="adamw")
 
 

@@ -179,3 +179,4 @@ def test_the_command_prints_a_leaderboard_and_json(
     assert code == 2
     assert wrong.startswith("error: --baseline is missing")
     assert "contradict" in optbench("--unpaired")[2]
+    assert "contradict" in optbench("--pairing", "unpaired")[2]
