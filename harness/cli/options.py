@@ -71,12 +71,12 @@ def pairing_of(pairing: Pairing, *, paired: bool, unpaired: bool) -> Pairing:
     Raises:
         UserError: they contradict each other.
     """
-    short: list[Pairing] = ["paired"] * paired + ["unpaired"] * unpaired
-    if len({*short, pairing} - {"auto"}) > 1:
+    short: Pairing = "paired" if paired else "unpaired" if unpaired else pairing
+    if (paired and unpaired) or pairing not in ("auto", short):
         raise UserError(
             "--pairing, --paired and --unpaired contradict each other: give one of them"
         )
-    return short[0] if short else pairing
+    return short
 
 
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}

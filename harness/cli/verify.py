@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 import tomllib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import redirect_stdout
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -73,7 +75,8 @@ def verify_optimizer(
     A plain torch.optim.Optimizer runs in one process and under ddp. A subclass of
     optimizers.elementwise.base.ElementwiseOptimizer runs under every backend.
 
-    Exit code 1: a check failed; 2: the optimizer, a setting or a name is wrong.
+    Exit code 1: a check failed; 2: the optimizer, a setting or a name is wrong, or a check that was
+    asked for is applicable nowhere.
 
     Examples:
 
@@ -95,19 +98,38 @@ def verify_optimizer(
         )
     where, what = places(backend or tuple(BACKENDS), workers or SIZES), chosen(check)
     from harness.verification.subjects import subject_of
-    from harness.verification.suite import results_of
+    from harness.verification.suite import GangsFailed, results_of
 
-    subject = subject_of(target, dict(map(_setting, settings or ())))
+    with redirect_stdout(sys.stderr):  # what the user's module prints is none of our JSON
+        subject = subject_of(target, dict(map(_setting, settings or ())))
     print(f"starting the workers for {target}", file=sys.stderr)
     results: list[CheckResult] = []
-    for result in results_of(subject, where, what, patience_s=patience):
-        results.append(result)
-        if result.status != "not applicable":
-            total = len(where) * len(what)
-            print(f"  {len(results)}/{total} {result}", file=sys.stderr, flush=True)
-    _show(target, results, order=[place.label for place in where], as_json=as_json)
+    try:
+        for result in results_of(subject, where, what, patience_s=patience):
+            results.append(result)
+            if result.status != "not applicable":
+                total = len(where) * len(what)
+                print(f"  {len(results)}/{total} {result}", file=sys.stderr, flush=True)
+    except GangsFailed as error:
+        print(f"error: the process that starts the workers ended\n{error}", file=sys.stderr)
+        raise typer.Exit(1) from None
+    missing = _not_run(results, check or ["starts"])
+    _show(target, results, order=[place.label for place in where], missing=missing, as_json=as_json)
     if any(result.is_bad for result in results):
         raise typer.Exit(1)
+    if missing:
+        told = "; ".join(f"{name}: {reason}" for name, reason in missing.items())
+        raise UserError(f"not checked, since applicable nowhere here: {told}")
+
+
+def _not_run(results: Sequence[CheckResult], names: Sequence[str]) -> dict[str, str]:
+    """Checks that were asked for and are applicable nowhere -> why."""
+    ran = {result.check for result in results if result.status != "not applicable"}
+    return {
+        name: ", ".join(dict.fromkeys(r.detail for r in results if r.check == name))
+        for name in names
+        if name not in ran
+    }
 
 
 def _setting(text: str) -> tuple[str, Any]:
@@ -132,17 +154,23 @@ def _list(checks: Any) -> str:
 
 
 def _show(
-    target: str, results: Sequence[CheckResult], *, order: Sequence[str], as_json: bool
+    target: str,
+    results: Sequence[CheckResult],
+    *,
+    order: Sequence[str],
+    missing: Mapping[str, str],
+    as_json: bool,
 ) -> None:
     counts = Counter(result.status for result in results)
+    bad = any(result.is_bad for result in results)
     if as_json:
         found = {
             "optimizer": target,
-            "conforms": not any(result.is_bad for result in results),
+            "conforms": not bad and not missing,
             "counts": dict(counts),
-            "results": [result.as_json() for result in results],
+            "results": [_strict(result.as_json()) for result in results],
         }
-        print(json.dumps(found, indent=2, allow_nan=True))
+        print(json.dumps(found, indent=2, allow_nan=False))
         return
     from harness.report.terminal.console import PlainConsole
 
@@ -154,8 +182,14 @@ def _show(
     for reason, labels in _reasons(results).items():
         console.print(f"not applicable in {', '.join(labels)}: {reason}", style="dim")
     said = ", ".join(f"{count} {status}" for status, count in counts.items())
-    bad = any(result.is_bad for result in results)
-    console.print(f"{target} {'does not conform' if bad else 'conforms'}: {said}")
+    verdict = "does not conform" if bad else "is not checked" if missing else "conforms"
+    console.print(f"{target} {verdict}: {said}")
+
+
+def _strict(result: dict[str, Any]) -> dict[str, Any]:
+    """A figure that is infinite or no number is none in JSON."""
+    figure = result["figure"]
+    return result if figure is None or math.isfinite(figure) else {**result, "figure": None}
 
 
 def _table(results: Sequence[CheckResult], order: Sequence[str]) -> RenderableType:

@@ -1,7 +1,8 @@
 """Gangs of real workers, forked from this process, which imported everything once.
 
 Reads one request as JSON from standard input and answers each check with a line of JSON. A gang
-that hangs, or of which a worker raises, is ended, and a new one goes on after that check.
+that hangs, or of which a worker raises, is ended, and a new one goes on after that check. Where
+standard input closes, nobody waits for answers any more, and everything ends.
 """
 
 from __future__ import annotations
@@ -10,8 +11,10 @@ import json
 import multiprocessing
 import os
 import random
+import signal
 import socket
 import sys
+import threading
 import time
 import traceback
 import warnings
@@ -39,6 +42,7 @@ def run_worker(
     from harness.verification.places import ALONE
     from harness.verification.runs import RUNS
 
+    threading.Thread(target=_leave_with_parent, daemon=True).start()
     meeting_ports = iter(ports)
     alone = Bench(subject, ALONE)
     bench: Bench | None = None
@@ -49,6 +53,7 @@ def run_worker(
                 bench = Bench(subject, place, rank=rank, ports=meeting_ports, alone=alone)
                 if (refusal := _refusal(bench)) is not None:
                     answers.send(("refuses", index, refusal))
+                    time.sleep(2 * OTHERS_RAISE_TOO_S)
                     return
             found = RUNS[check](bench)
             answers.send(("found", index, (found.figure, found.limit, found.detail)))
@@ -57,6 +62,14 @@ def run_worker(
             answers.send(("raised", index, f"{type(error).__name__}: {error}"))
             time.sleep(2 * OTHERS_RAISE_TOO_S)  # to leave now would make the others raise as well
             return
+
+
+def _leave_with_parent() -> None:
+    """A worker that waits for others for ever would outlive a parent that was killed."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _refusal(bench: Any) -> str | None:
@@ -74,9 +87,14 @@ class _Gang:
     """The processes of one gang and what they say."""
 
     def __init__(
-        self, subject: Subject, tasks: Sequence[Task], workers: int, patience_s: float
+        self,
+        subject: Subject,
+        tasks: Sequence[Task],
+        workers: int,
+        patience_s: float,
+        asker: int | None = None,
     ) -> None:
-        self.patience_s = patience_s
+        self.patience_s, self.asker = patience_s, asker
         fork = multiprocessing.get_context("fork")
         ports = free_ports(PORTS)
         pairs = [fork.Pipe(duplex=False) for _ in range(workers)]
@@ -91,32 +109,60 @@ class _Gang:
             sender.close()
 
     def said(self) -> Iterator[tuple[int, str, int, Any]]:
-        """`(rank, word, index, content)`; ends when nobody is left, or is silent for so long."""
-        open_ends = {receiver: rank for rank, receiver in enumerate(self.answers)}
-        while open_ends:
-            ready = wait(list(open_ends), timeout=self.patience_s)
+        """`(rank, word, index, content)`; ends when nobody is left, or is silent for so long.
+
+        Whose process ended by itself has `raised` too. Its pipe says nothing of it: the others hold
+        its end as well.
+        """
+        answers = {receiver: rank for rank, receiver in enumerate(self.answers)}
+        left = {process.sentinel: rank for rank, process in enumerate(self.processes)}
+        while left:
+            asker = [] if self.asker is None else [self.asker]
+            ready = wait([*answers, *left, *asker], timeout=self.patience_s)
             if not ready:
                 return
-            for receiver in ready:
-                assert isinstance(receiver, Connection), "we waited for nothing else"
+            if self.asker in ready:
+                sys.exit("who asked is gone")
+            for receiver in (item for item in ready if isinstance(item, Connection)):
                 try:
-                    yield (open_ends[receiver], *receiver.recv())
+                    yield (answers[receiver], *receiver.recv())
                 except EOFError:
-                    del open_ends[receiver]
+                    del answers[receiver]
+            if any(isinstance(item, Connection) for item in ready):
+                continue  # what was said before an end comes first
+            for sentinel in (item for item in ready if isinstance(item, int)):
+                process = self.processes[rank := left.pop(sentinel)]
+                process.join()
+                if process.exitcode:
+                    yield rank, "raised", 0, f"the process ended: {_exit(process.exitcode)}"
 
     def end(self) -> None:
         for process in self.processes:
             process.kill()
+        for process in self.processes:
             process.join()
 
 
+def _exit(code: int) -> str:
+    return f"exit code {code}" if code > 0 else f"{signal.strsignal(-code)} (signal {-code})"
+
+
 def run_tasks(
-    subject: Subject, tasks: Sequence[Task], *, workers: int, patience_s: float
+    subject: Subject,
+    tasks: Sequence[Task],
+    *,
+    workers: int,
+    patience_s: float,
+    asker: int | None = None,
 ) -> Iterator[CheckResult]:
-    """All tasks of the gangs of one size."""
+    """All tasks of the gangs of one size.
+
+    Args:
+        asker: The end of a pipe that closes when nobody waits for the answers any more.
+    """
     left = list(tasks)
     while left:
-        gang = _Gang(subject, left, workers, patience_s)
+        gang = _Gang(subject, left, workers, patience_s, asker)
         try:
             done, last = 0, None
             for result in _results(gang, left, workers):
@@ -137,18 +183,21 @@ def _results(gang: _Gang, tasks: Sequence[Task], workers: int) -> Iterator[Check
     """Results in the order of the tasks, until one that ends the gang."""
     current, patience_s = 0, gang.patience_s
     raised: dict[int, str] = {}
+    refusals: set[str] = set()
     finished: dict[int, set[int]] = {}
     figures: dict[int, Any] = {}
     for rank, word, index, content in gang.said():
         place, check = tasks[index]
-        if word == "refuses":
-            yield CheckResult(check, place.label, "not applicable", detail=content)
-            return
-        if word == "raised":
-            raised[rank] = content
+        if word in ("raised", "refuses"):
+            raised.setdefault(rank, content if word == "raised" else f"ValueError: {content}")
+            refusals.add(content if word == "refuses" else "")
             gang.patience_s = OTHERS_RAISE_TOO_S
-            if len(raised) == workers:
-                break
+            if len(raised) < workers:
+                continue
+            if len(refusals) == 1 and "" not in refusals:  # all of them, by the same words
+                yield CheckResult(check, place.label, "not applicable", detail=content)
+                return
+            break
         if word == "found":
             finished.setdefault(index, set()).add(rank)
             if rank == 0:
@@ -174,10 +223,14 @@ def _broken(
     if not raised:
         detail = f"the workers hung: no answer in {patience_s:g} s, as where one waits for others"
         return CheckResult(check, place.label, "fail", detail=detail)
-    rank, message = next(iter(raised.items()))
-    if len(raised) < workers:
-        message = f"worker {rank} of {workers} raised {message}, the others did not"
-    return CheckResult(check, place.label, "error", detail=message)
+    said: dict[str, int] = {}
+    for rank, message in raised.items():
+        said.setdefault(message, rank)
+    detail = "; ".join(said)
+    if len(said) > 1 or len(raised) < workers:
+        detail = "; ".join(f"worker {rank} of {workers}: {text}" for text, rank in said.items())
+    waited = "" if len(raised) == workers else "; the others did not"
+    return CheckResult(check, place.label, "error", detail=detail + waited)
 
 
 def free_ports(count: int) -> list[int]:
@@ -205,7 +258,7 @@ def main() -> None:
     for workers in sorted({place.workers for place, _ in tasks}):
         of_size = [task for task in tasks if task[0].workers == workers]
         for result in run_tasks(
-            subject, of_size, workers=workers, patience_s=request["patience_s"]
+            subject, of_size, workers=workers, patience_s=request["patience_s"], asker=0
         ):
             print(json.dumps(result.as_json()), file=answers, flush=True)
 

@@ -16,7 +16,7 @@ class CheckResult:
     """One check in one place.
 
     Args:
-        status: `error`: the check could not finish (an exception, or a gang that hung).
+        status: `error`: the check could not finish (an exception, or a worker that ended).
         figure: What was measured, in the unit that the check's `does` names.
         limit: The largest figure that passes.
         detail: The parameter, the entry, the exception or the reason.
@@ -53,8 +53,9 @@ def assert_conforms(results: Iterable[CheckResult], check: str | None = None) ->
         AssertionError: naming each failure with its figure and its meaning, or that nothing ran.
     """
     found = [result for result in results if check in (None, result.check)]
-    if not found:
-        raise AssertionError(f"no result of {check or 'any check'}: nothing was run")
+    if all(result.status == "not applicable" for result in found):
+        why = "; ".join(dict.fromkeys(result.detail for result in found))
+        raise AssertionError(f"no result of {check or 'any check'}: nothing was run: {why}")
     bad = [f"{result}\n    {result.meaning}" for result in found if result.is_bad]
     if bad:
         raise AssertionError("\n".join(bad))

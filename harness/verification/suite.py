@@ -113,8 +113,8 @@ def _run(
         assert process.stdin is not None, "it was asked for"
         assert process.stdout is not None, "it was asked for"
         try:
-            with process.stdin as pipe:
-                pipe.write(json.dumps(request) + "\n")
+            process.stdin.write(json.dumps(request) + "\n")
+            process.stdin.flush()  # it stays open: the process ends where this one does
             count = 0
             for line in process.stdout:
                 count += 1
@@ -126,5 +126,6 @@ def _run(
                 raise GangsFailed(errors.read()[-3000:])
         finally:
             process.terminate()
+            process.stdin.close()
             process.stdout.close()
             process.wait()

@@ -81,6 +81,26 @@ class OnceAMicroBatch(Honest):
             piece.mul_(0.8)
 
 
+class CountsEverySecond(Honest):
+    @property
+    def updates(self) -> dict[str, int]:
+        return {name: count // 2 for name, count in super().updates.items()}
+
+
+class RefusesOnOneWorker(Honest):
+    def _prepare(self) -> str:
+        if self._rank == 1:
+            raise ValueError("max() arg is an empty sequence")
+        return super()._prepare()
+
+
+class EndsOneWorker(Honest):
+    def rate(self, options: Group) -> float:
+        if dist.is_initialized() and dist.get_rank() == 1:
+            os._exit(3)
+        return super().rate(options)
+
+
 class ClipsTheUpdate(Honest):
     @torch.no_grad()
     def clip_gradients(self, max_norm: float) -> Tensor:

@@ -39,6 +39,12 @@ def test_the_check_finds_its_fault(check: str, fault: str) -> None:
     assert found.detail
 
 
+def test_updates_that_are_missing_are_as_wrong_as_those_too_many() -> None:
+    found = RUNS["accumulation"](Bench(subject_of("planted:CountsEverySecond", LR), HERE))
+    assert not found.passes
+    assert "2 updates of" in found.detail
+
+
 @pytest.mark.faults
 def test_an_exception_is_an_error_of_its_check_and_of_no_other_place() -> None:
     results = verify("planted:Raises", settings=LR, workers=(1,), checks=["zero_gradients"])
@@ -70,3 +76,19 @@ def test_a_gang_whose_workers_wait_for_each_other_is_ended_and_the_next_check_ru
     assert found["missing_gradients"].status == "fail"
     assert "hung" in found["missing_gradients"].detail
     assert found["zero_gradients"].status == "pass"
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        ("RefusesOnOneWorker", "worker 1 of 2: ValueError: max() arg is an empty sequence"),
+        ("EndsOneWorker", "worker 1 of 2: the process ended: exit code 3"),
+    ],
+)
+def test_what_one_worker_alone_refuses_or_ends_is_an_error(fault: str, said: str) -> None:
+    results = verify(
+        f"planted:{fault}", settings=LR, backends=["ddp"], workers=(2,), checks=["starts"]
+    )
+    assert [result.status for result in results] == ["error"]
+    assert said in results[0].detail
