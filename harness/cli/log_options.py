@@ -112,6 +112,8 @@ def compare_their_logs(
     from harness.report.terminal.analysis import render_analysis
 
     form = log_format(name=format_name, pattern=pattern)
+    if table is not None and curves is not None and table.resolve() == curves.resolve():
+        raise UserError(f"--table and --curves are both {table}: give each a file of its own")
     with Console(stderr=True).status("reading the logs"):
         runs = read_runs(
             sources,
@@ -139,6 +141,7 @@ def _write(path: Path, text: str, logs: set[Path]) -> None:
     if path.resolve() in logs:
         raise UserError(f"{path} is one of the logs: write the table elsewhere")
     try:
-        path.write_text(text, encoding="utf-8")
+        # The name of a log need not be UTF-8.
+        path.write_text(text, encoding="utf-8", errors="backslashreplace")
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror}") from None

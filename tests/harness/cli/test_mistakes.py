@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -138,6 +139,10 @@ def test_storage_that_cannot_be_written_exits_with_2_before_ray_and_is_no_part_o
         (["--from-logs", "a=*.txt"], "needs --format or --pattern, got neither"),
         (["--from-logs", "a=*.txt", "--format", "nanogpt", "--table", "1.txt"], "one of the logs"),
         (["--from-logs", "a=*.txt", "--format", "nanogpt", "--table", "no/t.csv"], "cannot write"),
+        (
+            ["--from-logs", "a=*.txt", "--format", "nanogpt", "--table", "t", "--curves", "./t"],
+            "are both t",
+        ),
     ],
 )
 def test_a_mistake_about_logs_exits_with_2_and_leaves_them_as_they_are(
@@ -154,3 +159,18 @@ def test_a_mistake_about_logs_exits_with_2_and_leaves_them_as_they_are(
     assert code == 2
     assert message in errors
     assert Path("1.txt").read_text() == log
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere names of files are UTF-8")
+def test_the_name_of_a_log_need_not_be_utf_8(
+    optbench: Optbench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for variant in "ab":
+        for seed in range(3):
+            name = os.fsdecode(f"{variant}{seed}".encode() + b"\xe9.txt")
+            Path(name).write_text(f"step 1: train loss 3, val loss {ord(variant)}.{seed}\n")
+    logs = ["--from-logs", "a=a*", "--from-logs", "b=b*", "--format", "nanogpt"]
+    code, _, errors = optbench("compare", *logs, "--baseline", "a", "--table", "t.csv")
+    assert code == 0, errors
+    assert "a0\\udce9.txt" in Path("t.csv").read_text()
