@@ -98,7 +98,7 @@ _ALL = (
     Check(
         "state_round_trip",
         "the state dict, loaded and taken again: entries that are missing or have other values",
-        "the state dict is no copy of the state: entries are lost, changed or shared",
+        "the state dict is not the whole state: entries are lost or changed",
     ),
     Check(
         "state_dtypes",

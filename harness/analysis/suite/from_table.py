@@ -11,6 +11,7 @@ Every task needs every contestant: one that is missing may have been left out be
 
 from __future__ import annotations
 
+import difflib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -41,6 +42,8 @@ COST_COLUMNS: dict[str, Literal["steps", "tokens", "time"]] = {
     "seconds_to_target": "time",
 }
 MINIMUM_TASKS = 2
+ALIKE = 0.85
+"""Of two names: step_to_target is meant to be steps_to_target, tokens_total is another column."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -230,6 +233,11 @@ def _check_header(path: Path, columns: Sequence[str]) -> str | None:
     if repeated := sorted({name for name in own if columns.count(name) > 1}):
         raise UserError(f"{path}: column(s) {', '.join(repeated)} appear more than once")
     costs = [name for name in columns if name in COST_COLUMNS]
+    # A misspelt one would be ignored, and with it every score.
+    for name in columns if not costs else ():
+        plain = name.strip().lower().replace(" ", "_")
+        if near := difflib.get_close_matches(plain, COST_COLUMNS, 1, ALIKE):
+            raise UserError(f"{path}: column {name!r} is not known: did you mean {near[0]!r}?")
     if len(costs) > 1:
         raise UserError(f"{path}: {' and '.join(costs)}: keep one of them, scores rest on one")
     return costs[0] if costs else None

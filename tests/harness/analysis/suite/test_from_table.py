@@ -96,7 +96,7 @@ def test_a_run_that_never_arrived_is_an_empty_cell(tmp_path: Path) -> None:
 
 
 def test_without_costs_and_sizes_it_still_ranks(tmp_path: Path) -> None:
-    analysis = score(write(tmp_path / "t.csv", rows(), COLUMNS[:4]))
+    analysis = score(write(tmp_path / "t.csv", rows(), (*COLUMNS[:4], "tokens_total")))
     assert analysis.ordered_by == "mean rank"
     assert analysis.leaderboard[0].variant == "muon"
     assert all(scaling.fit is None for scaling in analysis.speedups)
@@ -129,6 +129,7 @@ def changed(table, index: int, **cells):
         (changed(rows(), 3, task=""), COLUMNS, "line 5: the task is empty"),
         ([*rows(), rows()[4]], COLUMNS, "is already in line 6"),
         (rows(), (*COLUMNS, "seconds_to_target"), "keep one of them"),
+        (rows(), (*COLUMNS[:4], "Step to target"), "did you mean 'steps_to_target'?"),
         ([], COLUMNS, "has no results to score"),
     ],
 )
