@@ -15,6 +15,7 @@ from harness.errors import UserError
 
 FIRST_LINES = 3
 LONGEST_SHOWN_LINE = 100
+GZIP = b"\x1f\x8b"
 
 NUMBER = re.compile(r"(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?")
 LONGEST_NUMBER = 40
@@ -131,6 +132,8 @@ def _of_lines(
 def _encoding(path: Path) -> str:
     with path.open("rb") as file:
         start = file.read(3)
+    if start.startswith(GZIP):
+        raise UserError(f"{path} is compressed: unpack it with gunzip first")
     marks = (name for mark, name in BYTE_ORDER_MARKS.items() if start.startswith(mark))
     return next(marks, "utf-8")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import math
 from pathlib import Path
@@ -113,6 +114,12 @@ def test_an_encoding_is_no_obstacle(encoding: str, tmp_path: Path) -> None:
 def test_bytes_that_are_no_text_are_survived(tmp_path: Path) -> None:
     (path := tmp_path / "log").write_bytes(b"\xff\x00\xfe\xc3\ns:1 tel:3.5 \xe9\n")
     assert [point.loss for point in read_log(path, FORMATS["llm.c"]).points] == [3.5]
+
+
+def test_a_compressed_log_is_no_log_without_a_loss(tmp_path: Path) -> None:
+    (path := tmp_path / "log.gz").write_bytes(gzip.compress(b"s:1 tel:3.5\n"))
+    with pytest.raises(UserError, match="gunzip"):
+        read_log(path, FORMATS["llm.c"])
 
 
 @pytest.mark.parametrize(
