@@ -173,6 +173,8 @@ def _notes(
         f"difference = contestant - {baseline}, lower is better; the verdicts of {len(tasks)} "
         f"tasks on {', '.join(challengers)} hold together ({family} in all): the chance of any "
         f"false one is at most {settings.alpha:g}"
+        if challengers
+        else f"{baseline} is alone: there is nothing to compare, and no verdict"
     ]
     late = [
         task.name

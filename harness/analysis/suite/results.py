@@ -32,13 +32,15 @@ class Estimate:
     """A value with its interval, in the unit that the field names.
 
     An end is None where that side is open (runs that never arrived), both where nothing varied or
-    there are too few seeds for an interval. `level` is the coverage that the interval promises.
+    there are too few seeds for an interval; `unbounded` says that both are open. `level` is the
+    coverage that the interval promises.
     """
 
     value: float
     low: float | None
     high: float | None
     level: float
+    unbounded: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,15 +13,10 @@ def written(found: Estimate | None, write: Callable[[float], str] = numbers.deci
     """`0.92 [0.88, 0.95]`; an end that is open or unknown is a dash."""
     if found is None:
         return numbers.MISSING
-    if found.low is None and found.high is None:
+    if found.low is None and found.high is None and not found.unbounded:
         return write(found.value)
     ends = [numbers.MISSING if end is None else write(end) for end in (found.low, found.high)]
     return f"{write(found.value)} [{ends[0]}, {ends[1]}]"
-
-
-def arrived(found: Estimate | None) -> Estimate | None:
-    """A ratio of costs, unless too many runs never arrived for there to be one."""
-    return found if found is not None and found.value > 0.0 else None
 
 
 def speedup(found: Speedup | None) -> str:

@@ -8,7 +8,7 @@ from harness.analysis.suite.results import Profile, Standing, SuiteAnalysis
 from harness.report import numbers
 from harness.report.elements import Table, left, right, table, wide
 from harness.report.suite.material import percent, ranked
-from harness.report.suite.values import arrived, written
+from harness.report.suite.values import written
 
 SIGNED = numbers.difference
 
@@ -49,8 +49,8 @@ def _standing(analysis: SuiteAnalysis, row: Standing) -> list[str]:
         str(row.place),
         row.variant,
         written(row.score),
-        written(arrived(row.speedup)),
-        written(arrived(row.iqm_speedup)),
+        written(row.speedup),
+        written(row.iqm_speedup),
         written(row.iqm_difference, SIGNED),
         written(row.improvement),
         written(row.mean_rank),
