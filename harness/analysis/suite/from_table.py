@@ -132,7 +132,8 @@ def _analyses(
             from_csv.check_holes(results, settings)
             found[name] = analyse(results, settings)
         except UserError as error:
-            mistakes.append(f"task {name!r}: {error}")
+            text = str(error).replace("\n", "\n  ")
+            mistakes.append(f"task {name!r}: {text}")
     if mistakes:
         raise UserError("\n  ".join(mistakes))
     return found

@@ -11,6 +11,7 @@ from harness.analysis.stats.log_linear import (
     MINIMUM_SIZES,
     LogLinearFit,
     fit_log_linear,
+    goes_along,
     usable_axes,
 )
 from harness.analysis.suite.results import (
@@ -39,7 +40,7 @@ def speedup_scaling(
 ) -> tuple[SpeedupScaling, ...]:
     """One entry a challenger.
 
-    Points have one source: horizons where every task has them, else crossings inside a run.
+    Points have one source, that with the most tasks: of equals horizons, then a table's costs.
 
     Args:
         tasks: those with results.
@@ -123,15 +124,26 @@ def fit_points(
     fit = fit_log_linear(
         {str(axis): axes[axis] for axis in used}, [point.value for point in points], level=level
     )
-    together = [a for a in axes if a not in used and len(set(axes[a])) >= MINIMUM_SIZES]
-    return _as_result(fit, chosen, what, together, level=level, larger=larger or {}), None
+    beside = _beside(axes, used[0])
+    return _as_result(fit, chosen, what, beside, level=level, larger=larger or {}), None
+
+
+def _beside(axes: Mapping[Axis, Sequence[float]], used: Axis) -> dict[Axis, str]:
+    """What to say of every other axis that varies, if it is not fitted."""
+    said = {0: "; {} differ too, and these tasks cannot tell what is their part"}
+    said |= {1: ", with which {} grow", -1: ", with which {} shrink"}
+    return {
+        axis: said[goes_along(values, axes[used])].format(AXIS_WORDS[axis])
+        for axis, values in axes.items()
+        if axis != used and len(set(values)) > 1
+    }
 
 
 def _as_result(
     fit: LogLinearFit,
     axes: Mapping[Axis, Sequence[float]],
     what: str,
-    together: Sequence[Axis],
+    beside: Mapping[Axis, str],
     *,
     level: float,
     larger: Mapping[Axis, float],
@@ -153,7 +165,7 @@ def _as_result(
         degrees_of_freedom=fit.degrees_of_freedom,
         curve={axis: _curve(fit, axes, axis) for axis in axes},
         predictions=tuple(_beyond(fit, axes, axis, what, level, larger) for axis in axes),
-        sentence=_sentence(what, doublings, together, fit.degrees_of_freedom),
+        sentence=_sentence(what, doublings, beside, fit.degrees_of_freedom),
     )
 
 
@@ -191,8 +203,13 @@ def _beyond(
     ends = ""
     if estimate.low is not None and estimate.high is not None:
         ends = f" [{estimate.low:.3g}, {estimate.high:.3g}]"
-    where = f"{factor:.3g} times beyond the largest task" if factor > 1.0 else "within the tasks"
-    kind = "Extrapolation, not a measurement" if factor > 1.0 else "Interpolation"
+    where = "within the tasks"
+    if factor > 1.0:
+        where = f"{factor:.3g} times beyond the largest task"
+    elif at < min(axes[axis]):
+        where = f"{min(axes[axis]) / at:.3g} times below the smallest task"
+    within = where == "within the tasks"
+    kind = "Interpolation" if within else "Extrapolation, not a measurement"
     return Extrapolation(
         axis=axis,
         at=at,
@@ -204,14 +221,14 @@ def _beyond(
 
 
 def _sentence(
-    what: str, doublings: Mapping[Axis, Estimate], together: Sequence[Axis], freedom: int
+    what: str, doublings: Mapping[Axis, Estimate], beside: Mapping[Axis, str], freedom: int
 ) -> str:
     parts = []
     for axis, estimate in doublings.items():
         ends = ""
         if estimate.low is not None and estimate.high is not None:
             ends = f" [{estimate.low:.3g}, {estimate.high:.3g}]"
-        words = " and ".join(AXIS_WORDS[a] for a in (axis, *together))
-        parts.append(f"by {estimate.value:.3g}{ends} for every doubling of {words}")
+        parts.append(f"by {estimate.value:.3g}{ends} for every doubling of {AXIS_WORDS[axis]}")
+    others = "".join(text for axis, text in beside.items() if axis not in doublings)
     few = f" ({freedom} degree{'s' if freedom > 1 else ''} of freedom)" if freedom < 4 else ""
-    return f"the {what} is multiplied {' and '.join(parts)}{few}"
+    return f"the {what} is multiplied {' and '.join(parts)}{few}{others}"

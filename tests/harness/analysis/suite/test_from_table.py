@@ -173,6 +173,12 @@ def test_the_command_prints_a_leaderboard_and_json(
     _, shown, _ = optbench("--baseline", "adamw")
     assert "muon is better than adamw on 3 of 3 tasks, worse on none" in " ".join(shown.split())
     assert "area under the performance profile of steps to the target" in shown
+    assert "Extrapolation" not in shown
+    beyond = " ".join(optbench("--baseline", "adamw", "--at-size", "1e9")[1].split())
+    assert "muon: Extrapolation, not a measurement: speed-up" in beyond
+    assert "at 1e+09 active parameters, 250 times beyond the largest task" in beyond
+    nowhere = " ".join(optbench("--baseline", "adamw", "--at-tokens", "1e12")[1].split())
+    assert "muon: no line over training tokens is fitted" in nowhere
     values = json.loads(optbench("--baseline", "adamw", "--json")[1])
     assert values["leaderboard"][0]["variant"] == "muon"
     code, _, wrong = optbench()

@@ -97,6 +97,39 @@ def test_within_the_tasks_it_is_no_extrapolation() -> None:
     assert fit.predictions[0].sentence.startswith("Interpolation")
 
 
+def test_below_the_smallest_task_is_an_extrapolation_too() -> None:
+    fit = only(ladder([1e6, 2e6, 4e6]), larger={"size": 1e5}).fit
+    assert fit is not None
+    sentence = fit.predictions[0].sentence
+    assert sentence.startswith("Extrapolation, not a measurement")
+    assert "10 times below the smallest task" in sentence
+
+
+@pytest.mark.parametrize(
+    ("lengths", "words"),
+    [
+        (
+            (1e9, 2e9, 4e9),
+            "active parameters (1 degree of freedom), with which training tokens grow",
+        ),
+        ((4e9, 2e9, 1e9), "(1 degree of freedom), with which training tokens shrink"),
+        ((4e9, 1e9, 2e9), "; training tokens differ too, and these tasks cannot tell what is"),
+        ((1e9, 1e9, 8e9), "; training tokens differ too, and these tasks cannot tell what is"),
+        ((1e9, 1e9, 1e9), "for every doubling of active parameters (1 degree of freedom)"),
+    ],
+)
+def test_what_the_other_axis_did_is_said_as_it_was(lengths, words) -> None:
+    tasks = [
+        replace(task, tokens=tokens)
+        for task, tokens in zip(ladder([1e6, 2e6, 4e6]), lengths, strict=True)
+    ]
+    fit = only(tasks).fit
+    assert fit is not None
+    assert list(fit.per_doubling) == ["size"]
+    assert words in fit.sentence
+    assert ("training tokens" in fit.sentence) == (len(set(lengths)) > 1)
+
+
 RATE = LogUniform(kind="loguniform", low=1e-4, high=1e-1)
 
 

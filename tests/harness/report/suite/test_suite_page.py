@@ -22,8 +22,10 @@ from harness.report.suite.answer import answer_sentence
 from harness.report.suite.cost import spent
 from harness.report.suite.files import leaderboard_csv, leaderboard_tex, results_csv
 from harness.report.suite.material import SuiteMaterial
+from harness.report.suite.methods import methods_paragraphs
 from harness.report.suite.sections import sections
 from harness.report.suite.write import gather, write_pages, write_suite_report
+from harness.runs.plan_changes import Amendment
 
 
 class Page(HTMLParser):
@@ -219,6 +221,31 @@ def test_the_latex_table_has_a_row_a_contestant() -> None:
     assert tex.count(r" \\") == 1 + 6
     assert r"1 & muon & 1.00 [0.97, 1.00] &" in tex
     assert r"5 failed of 30, on 1 task" in tex
+    assert "Leaderboard over 6 tasks" in tex
+    assert "Leaderboard over 5 tasks" in leaderboard_tex(made_up_suite(open_task=True))
+
+
+def test_the_methods_tell_what_was_not_fixed_before_the_first_run(results: SuiteResults) -> None:
+    def told(material: SuiteMaterial) -> str:
+        return " ".join(methods_paragraphs(material))
+
+    material = gather(results)
+    assert "the rules of the analysis were fixed before the first run. Each task" in told(material)
+    amendment = Amendment(
+        why="a typo",
+        when="2026-01-01",
+        from_sha256="a",
+        to_sha256="b",
+        changes=("settings.alpha",),
+        outcomes=3,
+    )
+    assert "before the first run; the suite was changed later (1 amendment). Each" in told(
+        replace(material, amendments=(amendment,))
+    )
+    study = replace(material.studies["small"], amendments=(amendment,))
+    assert "before the first run; the plan of small was changed or added to later. Each" in told(
+        replace(material, studies={**material.studies, "small": study})
+    )
 
 
 def test_hours_are_those_of_every_run_failed_ones_included(results: SuiteResults) -> None:
