@@ -132,9 +132,10 @@ class Standing:
     stratified by task, so it speaks of these tasks only and not of others. Those of different
     contestants do not hold together: the per-task verdicts decide, these describe.
 
-    - `score`: area under the performance profile up to the suite's largest ratio, 0 to 1; the
-      leaderboard is in its order. Without costs it is None and `mean_rank` orders.
-    - `reached`: number of tasks on which the median run reached the target.
+    - `score`: area under the performance profile up to the suite's largest ratio, 0 to 1, over the
+      tasks that have costs; the leaderboard is in its order. Without any it is None and `mean_rank`
+      orders.
+    - `reached`: number of tasks, of those with costs, on which the median run reached the target.
     - `speedup`: geometric mean over tasks of baseline's cost / contestant's cost, medians over
       seeds; None if one of them did not arrive on a task.
     - `iqm_speedup`: the same ratio seed by seed, interquartile mean of its logarithm over all runs
@@ -323,6 +324,11 @@ class SuiteAnalysis:
     speedups: tuple[SpeedupScaling, ...]
     hyperparameters: tuple[HyperparameterScaling, ...]
     notes: tuple[str, ...]
+
+    @property
+    def timed_tasks(self) -> int:
+        """How many tasks have costs, which the score and speed-ups rest on."""
+        return sum(bool(task.target_in_words) for task in self.tasks)
 
     def result(self, task: str, variant: str) -> TaskResult:
         """Raises KeyError for what is not in the suite."""

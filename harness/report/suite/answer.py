@@ -34,7 +34,9 @@ def answer_sentence(analysis: SuiteAnalysis) -> str:
 
 def _told(analysis: SuiteAnalysis, row: Standing) -> str:
     if row.score is not None:
-        return f"profile area {written(row.score)}"
+        timed = analysis.timed_tasks
+        over = f" over the {plural(timed, 'task')} with costs" if timed < row.tasks else ""
+        return f"profile area {written(row.score)}{over}"
     return f"average rank {written(row.mean_rank)}"
 
 

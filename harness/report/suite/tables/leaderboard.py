@@ -58,7 +58,7 @@ def _standing(analysis: SuiteAnalysis, row: Standing) -> list[str]:
             numbers.MISSING if value is None else str(value)
             for value in (row.better, row.worse, row.inconclusive, row.equivalent)
         ),
-        f"{row.reached} of {row.tasks}" if row.score is not None else numbers.MISSING,
+        f"{row.reached} of {analysis.timed_tasks}" if row.score is not None else numbers.MISSING,
         lost_runs(analysis, row),
     ]
 

@@ -56,7 +56,7 @@ def task_table(analysis: SuiteAnalysis, task: TaskInfo) -> Table:
     """Every contestant on one task, the best first."""
     own = [analysis.result(task.task, name) for name in analysis.variants]
     own.sort(key=lambda result: (result.rank is None, result.rank or 0.0))
-    costs = any(result.cost is not None for result in own)
+    costs = bool(task.target_in_words)
     columns = [*right("rank"), *left("contestant")]
     columns += right("mean loss", "difference", "interval", "p")
     columns += [*left("verdict"), *right(*[analysis.measure_in_words, "× fastest"] * costs)]

@@ -12,6 +12,7 @@ import pytest
 from made_up_suite import made_up_suite
 from made_up_suite_folder import CONTESTANTS, TASKS, write_suite
 
+from harness.analysis.suite.from_table import score_file
 from harness.analysis.suite.results import SuiteAnalysis
 from harness.analysis.suite.suite_analysis import SuiteResults, analyse_suite
 from harness.report.elements import Table
@@ -160,6 +161,33 @@ def test_without_a_target_ranks_order_and_no_empty_column_is_shown() -> None:
     assert "average rank" in titles
     assert "profile area" not in titles
     assert answer_sentence(analysis).startswith("muon is first over 6 tasks: average rank 1.00")
+
+
+def test_a_task_without_costs_is_no_part_of_the_score_and_the_answer_says_so(
+    tmp_path: Path,
+) -> None:
+    """Where the baseline loses every run there is no loss to reach."""
+    table = "task,variant,seed,value,outcome,steps_to_target\n" + "".join(
+        f"{task},{name},{seed},{3.0 + cost / 1000 + seed / 100},completed,{cost}\n"
+        for task in ("a", "b")
+        for name, cost in (("adamw", 100), ("muon", 50))
+        for seed in range(3)
+    )
+    (tmp_path / "t.csv").write_text(table)
+    analysis = score_file(tmp_path / "t.csv", baseline="adamw", pairing="paired", resamples=100)
+    assert answer_sentence(analysis).startswith("muon is first over 2 tasks: profile area 1.00. m")
+    tasks = (replace(analysis.tasks[0], target_in_words=""), analysis.tasks[1])
+    partly = replace(analysis, tasks=tasks)
+    text = "muon is first over 2 tasks: profile area 1.00 over the 1 task with costs. muon is"
+    assert answer_sentence(partly).startswith(text)
+    shown = tables.leaderboard(partly)
+    place = [column.title for column in shown.columns].index("target reached")
+    assert shown.rows[0][place].endswith(" of 1")
+    titles = [c.title for c in tables.task_table(partly, partly.tasks[0]).columns]
+    assert "steps to the target" not in titles
+    unreached = tuple(replace(result, cost=None, ratio=None) for result in analysis.results)
+    nobody = tables.task_table(replace(analysis, results=unreached), analysis.tasks[0])
+    assert all("not reached" in row for row in nobody.rows)
 
 
 def test_an_extrapolation_is_told_with_how_far_it_goes() -> None:
