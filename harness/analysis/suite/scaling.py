@@ -20,6 +20,7 @@ from harness.analysis.suite.results import (
     Extrapolation,
     ScalingFit,
     ScalingPoint,
+    Speedup,
     SpeedupScaling,
     SpeedupSource,
 )
@@ -57,7 +58,12 @@ def _of_variant(
     # Ties go to the better source, which stands first.
     source = max(sources, key=lambda s: (len(by_source[s]), -sources.index(s)))
     points = by_source[source]
-    missing = [task.name for task in tasks if task.name not in {point.task for point in points}]
+    fitted = {point.task for point in points}
+    missing = [
+        task.name + _bound(task.speedups.get(source, {}).get(variant))
+        for task in tasks
+        if task.name not in fitted
+    ]
     notes = [f"no speed-up on {', '.join(missing)}: left out"] if missing and points else []
     if points and source == "inside a run":
         notes.append(
@@ -72,6 +78,15 @@ def _of_variant(
         why_not=why_not,
         note="; ".join(notes) or None,
     )
+
+
+def _bound(speedup: Speedup | None) -> str:
+    """` (at most 0.92)`: what a task that no line can take up says of it all the same."""
+    if speedup is None or speedup.kind not in ("at least", "at most"):
+        return ""
+    end = speedup.low if speedup.kind == "at least" else speedup.high
+    value = speedup.value if end is None else end
+    return "" if value is None else f" ({speedup.kind} {value:.3g})"
 
 
 def _points(

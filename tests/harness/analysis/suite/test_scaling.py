@@ -86,9 +86,11 @@ def test_a_task_without_a_speed_up_is_named() -> None:
 
 def test_a_bound_is_no_point_of_the_line() -> None:
     tasks = ladder([1e6, 2e6, 4e6, 8e6])
-    bound = replace(tasks[3].speedups["horizons"]["muon"], kind="at least")
+    bound = replace(tasks[3].speedups["horizons"]["muon"], kind="at most", high=0.92)
     tasks[3] = replace(tasks[3], speedups={"horizons": {"muon": bound}})
-    assert [point.task for point in only(tasks).points] == ["s0l0", "s1l0", "s2l0"]
+    scaling = only(tasks)
+    assert [point.task for point in scaling.points] == ["s0l0", "s1l0", "s2l0"]
+    assert scaling.note == "no speed-up on s3l0 (at most 0.92): left out"
 
 
 def test_within_the_tasks_it_is_no_extrapolation() -> None:
