@@ -95,6 +95,13 @@ def test_a_run_that_never_arrived_is_an_empty_cell(tmp_path: Path) -> None:
     assert speedup.why_not == "5 run(s) never arrived"
 
 
+def test_a_run_that_broke_off_may_say_how_many_tokens_it_came_to(tmp_path: Path) -> None:
+    table = rows()
+    table[0] |= {"value": "", "outcome": "diverged", "steps_to_target": "", "tokens": 1e7}
+    analysis = score(write(tmp_path / "t.csv", table))
+    assert analysis.tasks[0].tokens == 1e9
+
+
 def test_without_costs_and_sizes_it_still_ranks(tmp_path: Path) -> None:
     analysis = score(write(tmp_path / "t.csv", rows(), COLUMNS[:4]))
     assert analysis.ordered_by == "mean rank"
@@ -130,6 +137,8 @@ def changed(table, index: int, **cells):
         ([*rows(), rows()[4]], COLUMNS, "is already in line 6"),
         (rows(), (*COLUMNS, "seconds_to_target"), "keep one of them"),
         ([], COLUMNS, "has no results to score"),
+        ([], (*COLUMNS[:5], "step_to_target"), "did you mean 'steps_to_target'?"),
+        ([], ("Task", *COLUMNS[1:]), "did you mean 'task'?"),
     ],
 )
 def test_a_mistake_is_one_clear_error(tmp_path: Path, table, columns, message) -> None:
