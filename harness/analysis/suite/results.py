@@ -78,8 +78,11 @@ class Speedup:
     `source`: `horizons`: tokens of the baseline, trained at several lengths, for the same final
     loss: the one to quote; `inside a run`: costs to the target within one schedule, which is biased
     in a direction that depends on the schedule; `table`: costs that a table gave. `kind` is `at
-    least` or `at most` where runs never arrived. `value` is None where `why_not` has a reason. The
+    least` or `at most` where runs never arrived, and where a contestant ended beyond the horizons:
+    then the one end is all that is known. `value` is None where `why_not` has a reason. The
     interval (`low`, `high`, each None where open) holds with those of all contestants of the task.
+    `extrapolated`: the contestant ended below the baseline's longest run, so the law of its
+    horizons was read beyond them.
     """
 
     source: SpeedupSource
@@ -89,6 +92,7 @@ class Speedup:
     high: float | None
     level: float
     why_not: str | None = None
+    extrapolated: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

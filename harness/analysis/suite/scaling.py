@@ -65,6 +65,16 @@ def _of_variant(
         if task.name not in fitted
     ]
     notes = [f"no speed-up on {', '.join(missing)}: left out"] if missing and points else []
+    beyond = [
+        task.name
+        for task in tasks
+        if task.name in fitted and task.speedups[source][variant].extrapolated
+    ]
+    if beyond:
+        notes.append(
+            f"on {', '.join(beyond)} it ends below the baseline's longest run: its speed-up there "
+            "is the baseline's law read beyond its runs"
+        )
     if points and source == "inside a run":
         notes.append(
             "read inside single schedules, which is biased; how its bias changes with size is not "

@@ -73,13 +73,13 @@ class TaskData:
         )
 
     def speedup(self, variant: str) -> Speedup | None:
-        """From horizons where there are some, which is the one to quote."""
+        """From horizons where they say something, be it a bound: the one to quote."""
         found = [
             own[variant]
             for source in ("horizons", "table", "inside a run")
             if variant in (own := self.speedups.get(source, {}))
         ]
-        known = [speedup for speedup in found if speedup.value is not None]
+        known = [speedup for speedup in found if speedup.kind != "undetermined"]
         return next(iter([*known, *found]), None)
 
 

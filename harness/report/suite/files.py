@@ -45,15 +45,19 @@ RESULTS = (
 )
 
 
+SPEEDUP = ("low", "high", "kind", "source")
+
+
 def results_csv(analysis: SuiteAnalysis) -> str:
     """A line for each contestant on each task."""
-    heading = [*RESULTS, "difference_low", "difference_high", "speedup"]
+    heading = [*RESULTS, "difference_low", "difference_high"]
+    heading += ["speedup", *(f"speedup_{name}" for name in SPEEDUP)]
     rows = (
         [
             *(getattr(result, name) for name in RESULTS),
             result.interval.low if result.interval else None,
             result.interval.high if result.interval else None,
-            result.speedup.value if result.speedup else None,
+            *(getattr(result.speedup, name, None) for name in ("value", *SPEEDUP)),
         ]
         for result in analysis.results
     )

@@ -93,6 +93,15 @@ def test_a_bound_is_no_point_of_the_line() -> None:
     assert scaling.note == "no speed-up on s3l0 (at most 0.92): left out"
 
 
+def test_a_speed_up_beyond_the_baseline_s_runs_is_said_to_be_one() -> None:
+    tasks = ladder([1e6, 2e6, 4e6])
+    beyond = replace(tasks[2].speedups["horizons"]["muon"], extrapolated=True)
+    tasks[2] = replace(tasks[2], speedups={"horizons": {"muon": beyond}})
+    note = only(tasks).note
+    assert note is not None
+    assert note.startswith("on s2l0 it ends below the baseline's longest run")
+
+
 def test_within_the_tasks_it_is_no_extrapolation() -> None:
     fit = only(ladder([1e6, 2e6, 4e6]), larger={"size": 3e6}).fit
     assert fit is not None
