@@ -12,7 +12,7 @@ from harness.analysis.stats.suite_scores import mean_ranks, order_values
 from harness.analysis.suite.hyperparameters import hyperparameter_scaling
 from harness.analysis.suite.leaderboard import leaderboard, profiles, score_tasks
 from harness.analysis.suite.results import Axis, RankComparison, SuiteAnalysis, TaskInfo
-from harness.analysis.suite.scaling import speedup_scaling
+from harness.analysis.suite.scaling import placed, speedup_scaling
 from harness.analysis.suite.task_data import TaskData
 from harness.analysis.suite.verdicts import task_results
 from harness.study.suite_settings import SuiteSettings
@@ -43,6 +43,7 @@ def analyse_tasks(
         larger: sizes that scaling is extrapolated to; left out: ten times the largest task.
     """
     done = [task for task in tasks if task.why_not is None]
+    on_axes = placed(done)
     strata = [task.stratum for task in done]
     level = 1.0 - settings.alpha
     results = tuple(
@@ -73,8 +74,8 @@ def analyse_tasks(
         ordered_by="score" if any(task.has_costs for task in done) else "mean rank",
         profiles=profiles(strata, variants, settings),
         ranks=compare_ranks(strata, variants, alpha=settings.alpha),
-        speedups=speedup_scaling(done, challengers, level=level, larger=larger),
-        hyperparameters=hyperparameter_scaling(done, variants, level=level, larger=larger),
+        speedups=speedup_scaling(on_axes, challengers, level=level, larger=larger),
+        hyperparameters=hyperparameter_scaling(on_axes, variants, level=level, larger=larger),
         notes=tuple(_notes(tasks, done, settings, challengers, baseline)),
     )
 

@@ -213,7 +213,8 @@ class RankComparison:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScalingPoint:
     """A task as a point of a fit: `value` is the speed-up or the hyperparameter, with the interval
-    of its own task where it has one. `active_parameters` and `tokens` as in `TaskInfo`."""
+    of its own task where it has one. `active_parameters` and `tokens` as in `TaskInfo`, of tasks
+    with one name of `size` or of `length` their geometric mean."""
 
     task: str
     active_parameters: float | None

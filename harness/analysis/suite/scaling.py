@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -30,6 +31,31 @@ FACTOR_BEYOND = 10.0
 """Where nobody names a larger size, the fit is read ten times beyond the largest task."""
 
 AXIS_WORDS: dict[Axis, str] = {"size": "active parameters", "tokens": "training tokens"}
+
+
+def placed(tasks: Sequence[TaskData]) -> list[TaskData]:
+    """The same tasks, those that the suite gives one name of size, or of length, at one place.
+
+    That is the geometric mean of theirs: a model of 231 and one of 230 thousand are no two sizes.
+    """
+    sizes = _places([(task.size, task.active_parameters) for task in tasks])
+    lengths = _places([(task.length, task.tokens) for task in tasks])
+    return [
+        replace(task, active_parameters=size, tokens=length)
+        for task, size, length in zip(tasks, sizes, lengths, strict=True)
+    ]
+
+
+def _places(named: Sequence[tuple[str | None, float | None]]) -> list[float | None]:
+    groups: dict[str, list[float]] = {}
+    for name, value in named:
+        if name is not None and value is not None:
+            groups.setdefault(name, []).append(value)
+    middle = {
+        name: own[0] if len(set(own)) == 1 else float(np.exp(np.mean(np.log(own))))
+        for name, own in groups.items()
+    }
+    return [value if name is None else middle.get(name) for name, value in named]
 
 
 def speedup_scaling(

@@ -161,6 +161,31 @@ def test_seeds_of_a_task_without_costs_say_nothing_of_a_score_of_costs() -> None
     assert alone == beside
 
 
+def test_tasks_of_one_name_of_size_are_one_size() -> None:
+    """Models of 229, 230 and 231 thousand parameters carry no line over size."""
+    speedups = {"muon": 1.4, "lion": 1.0}
+
+    def why_not(sizes: tuple[float, ...], names: tuple[str | None, ...]) -> str | None:
+        tasks = [
+            replace(made_task(f"t{i}", EFFECTS, of=9, seed=i, size=s, speedups=speedups), size=name)
+            for i, (s, name) in enumerate(zip(sizes, names, strict=True))
+        ]
+        return suite(tasks).speedups[0].why_not
+
+    near = (229e3, 230e3, 231e3)
+    assert why_not(near, (None, None, None)) is None, "nobody said that they are one"
+    assert (why_not(near, ("tiny", "tiny", "tiny")) or "").startswith("1 of active parameters")
+    assert (why_not((1e6, 1.1e6, 4e6), ("a", "a", "b")) or "").startswith("2 of active parameters")
+    tasks = [
+        replace(made_task(f"t{i}", EFFECTS, of=9, seed=i, size=s, speedups=speedups), size=name)
+        for i, (s, name) in enumerate([(1e6, "a"), (4e6, "a"), (8e6, "b"), (16e6, None)])
+    ]
+    found = suite(tasks).speedups[0]
+    places = [point.active_parameters for point in found.points]
+    assert places == pytest.approx([2e6, 2e6, 8e6, 16e6])
+    assert found.fit is not None
+
+
 def test_a_baseline_alone_has_no_verdicts_to_promise() -> None:
     tasks = [
         replace(
