@@ -187,6 +187,11 @@ def _notes(
             f"exploratory on {', '.join(late)}: seeds were added there after results could be "
             "seen, so the verdicts do not keep that promise"
         )
+    if interim := [task.name for task in done if task.interim]:
+        notes.append(
+            f"not the planned result on {', '.join(interim)}: planned runs are missing there, and "
+            "to stop because of what the others show would make false verdicts more frequent"
+        )
     if waiting := [task.name for task in tasks if task.why_not is not None]:
         notes.append(f"no result yet on {', '.join(waiting)}: not counted anywhere")
     if not done:

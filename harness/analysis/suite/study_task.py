@@ -49,6 +49,7 @@ def task_of_study(planned: PlannedTask, study: StudyResults, settings: SuiteSett
         target_in_words=costs.in_words,
         speedups=_speedups(study, settings),
         searches={} if search is None else search.variants,
+        interim=not study.complete and not study.settings.analysis.looks,
         note=None
         if study.complete
         else f"{study.finished} of {len(study.confirmation)} runs have ended",

@@ -91,6 +91,19 @@ def test_what_is_not_finished_or_diverged_is_seen(tmp_path: Path) -> None:
     assert row.score.value == 0.5
 
 
+def test_verdicts_before_the_last_run_are_said_to_be_no_planned_result(tmp_path: Path) -> None:
+    some = studies()
+    some[1].unfinished = frozenset({("muon", 4)})
+    folder = write_suite(tmp_path / "three", *some)
+    analysis = analyse_suite(folder).analysis
+    assert analysis is not None
+    assert analysis.result("b", "muon").verdict is not None
+    assert any(note.startswith("not the planned result on b:") for note in analysis.notes)
+    whole = analyse_suite(write_suite(tmp_path / "whole", *studies())).analysis
+    assert whole is not None
+    assert not any("planned result" in note for note in whole.notes)
+
+
 def test_a_given_target_and_each_measure(tmp_path: Path) -> None:
     study = MadeUpStudy(name="a", analysis={**ALPHA, "target": 3.6})
     results = analyse_study(study.write(tmp_path))
