@@ -19,7 +19,7 @@ from harness.report.elements import Table
 from harness.report.html import render_page
 from harness.report.markdown import render_markdown
 from harness.report.suite import tables
-from harness.report.suite.answer import answer_sentence
+from harness.report.suite.answer import answer_sentence, warnings
 from harness.report.suite.cost import spent
 from harness.report.suite.files import leaderboard_csv, leaderboard_tex, results_csv
 from harness.report.suite.material import SuiteMaterial
@@ -271,9 +271,13 @@ def test_the_methods_tell_what_was_not_fixed_before_the_first_run(results: Suite
         replace(material, amendments=(amendment,))
     )
     study = replace(material.studies["small"], amendments=(amendment,))
-    assert "before the first run; the plan of small was changed or added to later. Each" in told(
-        replace(material, studies={**material.studies, "small": study})
+    changed = replace(material, studies={**material.studies, "small": study, "large": study})
+    assert "before the first run; the plan of small and large was changed or added to" in told(
+        changed
     )
+    text = "The plan of small and large was amended: a typo. Changed: settings.alpha"
+    assert text in list(warnings(changed))
+    assert not any("amended" in warning for warning in warnings(material))
 
 
 def test_hours_are_those_of_every_run_failed_ones_included(results: SuiteResults) -> None:
