@@ -41,7 +41,7 @@ class Speedup:
 
 @dataclass(frozen=True, kw_only=True)
 class _Run:
-    """What one trial spent until it reached the target; None if it never did."""
+    """What one trial spent until it reached the target; None if it never did, or diverged later."""
 
     steps: float | None
     all_steps: int
@@ -122,7 +122,7 @@ OTHER_HARDWARE = (
 
 
 def _run(trial: TrialSnapshot, target: float, all_steps: int) -> _Run:
-    curve = validation_loss(trial)
+    curve = validation_loss(trial) if trial.completed else {}
     assert trial.spec is not None, "a trial with an outcome has a spec"
     return _Run(
         steps=cost_to_target(list(curve), list(curve.values()), target=target) if curve else None,

@@ -97,7 +97,7 @@ def score(
     if as_json:
         print(json.dumps(analysis.to_json(), indent=1, allow_nan=False))
     else:
-        PlainConsole().print(render_suite(analysis))
+        PlainConsole().print(render_suite(analysis, read_at=larger))
 
 
 @suite.command()

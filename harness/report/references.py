@@ -93,6 +93,16 @@ REFERENCES: dict[str, Reference] = {
         "Benchmarking Neural Network Training Algorithms",
         "2306.07179",
     ),
+    "hesterberg2015": _article(
+        "Hesterberg, 2015",
+        "Hesterberg, Tim C.",
+        "What Teachers Should Know About the Bootstrap: Resampling in the Undergraduate "
+        "Statistics Curriculum",
+        "The American Statistician",
+        "69",
+        number="4",
+        pages="371--386",
+    ),
     # Statistics
     "student1908": _article(
         "Student, 1908",

@@ -72,10 +72,19 @@ def usable_axes(axes: Axes) -> tuple[str, ...]:
         x = np.log2(np.asarray(values, dtype=np.float64))
         if np.unique(x).size < MINIMUM_SIZES or x.size - len(chosen) - 2 < 1:
             continue
-        earlier = [np.log2(np.asarray(axes[other], dtype=np.float64)) for other in chosen]
-        if all(abs(np.corrcoef(x, y)[0, 1]) < NEARLY_ONE_AXIS for y in earlier):
+        if all(goes_along(values, axes[other]) == 0 for other in chosen):
             chosen.append(name)
     return tuple(chosen)
+
+
+def goes_along(one: Sequence[float], other: Sequence[float]) -> int:
+    """1 where two axes rise together and are not told apart, -1 where one falls, 0 otherwise.
+
+    Args:
+        one, other: shape (n,) each, positive; neither is constant.
+    """
+    r = float(np.corrcoef(np.log2(one), np.log2(other))[0, 1])
+    return 0 if abs(r) < NEARLY_ONE_AXIS else 1 if r > 0.0 else -1
 
 
 def fit_log_linear(axes: Axes, values: ArrayLike, *, level: float = 0.95) -> LogLinearFit:

@@ -12,7 +12,7 @@ from harness.analysis.stats.suite_scores import mean_ranks, order_values
 from harness.analysis.suite.hyperparameters import hyperparameter_scaling
 from harness.analysis.suite.leaderboard import leaderboard, profiles, score_tasks
 from harness.analysis.suite.results import Axis, RankComparison, SuiteAnalysis, TaskInfo
-from harness.analysis.suite.scaling import speedup_scaling
+from harness.analysis.suite.scaling import placed, speedup_scaling
 from harness.analysis.suite.task_data import TaskData
 from harness.analysis.suite.verdicts import task_results
 from harness.study.suite_settings import SuiteSettings
@@ -43,6 +43,7 @@ def analyse_tasks(
         larger: sizes that scaling is extrapolated to; left out: ten times the largest task.
     """
     done = [task for task in tasks if task.why_not is None]
+    on_axes = placed(done)
     strata = [task.stratum for task in done]
     level = 1.0 - settings.alpha
     results = tuple(
@@ -73,8 +74,8 @@ def analyse_tasks(
         ordered_by="score" if any(task.has_costs for task in done) else "mean rank",
         profiles=profiles(strata, variants, settings),
         ranks=compare_ranks(strata, variants, alpha=settings.alpha),
-        speedups=speedup_scaling(done, challengers, level=level, larger=larger),
-        hyperparameters=hyperparameter_scaling(done, variants, level=level, larger=larger),
+        speedups=speedup_scaling(on_axes, challengers, level=level, larger=larger),
+        hyperparameters=hyperparameter_scaling(on_axes, variants, level=level, larger=larger),
         notes=tuple(_notes(tasks, done, settings, challengers, baseline)),
     )
 
@@ -173,6 +174,8 @@ def _notes(
         f"difference = contestant - {baseline}, lower is better; the verdicts of {len(tasks)} "
         f"tasks on {', '.join(challengers)} hold together ({family} in all): the chance of any "
         f"false one is at most {settings.alpha:g}"
+        if challengers
+        else f"{baseline} is alone: there is nothing to compare, and no verdict"
     ]
     late = [
         task.name
@@ -183,6 +186,11 @@ def _notes(
         notes.append(
             f"exploratory on {', '.join(late)}: seeds were added there after results could be "
             "seen, so the verdicts do not keep that promise"
+        )
+    if interim := [task.name for task in done if task.interim]:
+        notes.append(
+            f"not the planned result on {', '.join(interim)}: planned runs are missing there, and "
+            "to stop because of what the others show would make false verdicts more frequent"
         )
     if waiting := [task.name for task in tasks if task.why_not is not None]:
         notes.append(f"no result yet on {', '.join(waiting)}: not counted anywhere")

@@ -4,7 +4,7 @@ The file is a CSV with a header and one row a run, as `optbench compare` reads i
 `task` is required. Optional are one of `steps_to_target`, `tokens_to_target` and
 `seconds_to_target` (what the run spent until it reached the task's target; empty: it never did),
 `size` (active parameters of the task's model) and `tokens` (that a whole run trains on), which are
-the same in all rows of a task.
+the same in all rows of a task; of a run that did not complete, `tokens` may be those it came to.
 
 Every task needs every contestant: one that is missing may have been left out because it lost.
 """
@@ -135,7 +135,8 @@ def _analyses(
             from_csv.check_holes(results, settings)
             found[name] = analyse(results, settings)
         except UserError as error:
-            mistakes.append(f"task {name!r}: {error}")
+            text = str(error).replace("\n", "\n  ")
+            mistakes.append(f"task {name!r}: {text}")
     if mistakes:
         raise UserError("\n  ".join(mistakes))
     return found
@@ -160,7 +161,7 @@ def _task(name: str, rows: Sequence[_Row], analysis: Analysis, cost_column: str 
     return TaskData(
         name=name,
         active_parameters=rows[0].size,
-        tokens=rows[0].tokens,
+        tokens=_whole(rows)[0].tokens,
         unit=rows[0].result.unit,
         runs=runs,
         analysis=analysis,
@@ -169,6 +170,11 @@ def _task(name: str, rows: Sequence[_Row], analysis: Analysis, cost_column: str 
         target_in_words=f"as the column {cost_column} counts it" if cost_column else "",
         speedups={"table": speedups},
     )
+
+
+def _whole(rows: Sequence[_Row]) -> Sequence[_Row]:
+    """The runs that tell how long one is: those that completed, or all where none did."""
+    return [row for row in rows if row.result.completed] or rows
 
 
 def _speedups(
@@ -225,6 +231,11 @@ def _check_header(path: Path, columns: Sequence[str]) -> str | None:
     """The column of costs, if there is one."""
     own = (TASK, SIZE, TOKENS, *COST_COLUMNS)
     from_csv.check_header(path, [name for name in columns if name not in own])
+    # A misspelt column of costs would be ignored, and with it every run that never arrived.
+    for name in columns:
+        near = difflib.get_close_matches(name.strip().lower(), own, n=1, cutoff=0.85)
+        if name not in own and near and near[0] not in columns:
+            raise UserError(f"{path}: column {name!r} is not known: did you mean {near[0]!r}?")
     if TASK not in columns:
         raise UserError(
             f"{path}: there is no column 'task': name the task of every row, or use "
@@ -300,7 +311,7 @@ def _check_tasks(path: Path, tasks: Mapping[str, Sequence[_Row]], names: Sequenc
             )
         for column, values in (
             (SIZE, {row.size for row in rows}),
-            (TOKENS, {row.tokens for row in rows}),
+            (TOKENS, {row.tokens for row in _whole(rows)}),
         ):
             if len(values) > 1:
                 mistakes.append(

@@ -36,34 +36,54 @@ from harness.study.suite_settings import SuiteSettings
 Scores = Mapping[str, Mapping[str, FloatArray]]
 """By name of the score, then by contestant: shape (resamples,)."""
 
+RATIOS = ("speedup", "iqm_speedup")
+"""Of costs: infinite where the baseline did not arrive, 0 where the contestant did not."""
+
+OF_COSTS = ("score", *RATIOS)
+"""Scores that only tasks with costs have."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Scored:
-    """Every score as it is and as it comes out of each resample; `seeds` of each task."""
+    """Every score as it is and as it comes out of each resample.
+
+    `seeds` of each task, `timed_seeds` of each that has costs.
+    """
 
     observed: Scores
     resampled: Scores
     seeds: tuple[int, ...]
+    timed_seeds: tuple[int, ...]
     level: float
 
     def estimate(self, score: str, variant: str) -> Estimate | None:
-        """None where the score is not finite."""
+        """None where the score is not finite, or a ratio of costs of which one did not arrive."""
         if score not in self.observed:
             return None
-        value = float(self.observed[score][variant][0])
-        if not math.isfinite(value):
+        value = _known(score, float(self.observed[score][variant][0]))
+        if value is None:
             return None
         draws = self.resampled[score][variant]
         # A resample of which nothing can be said may lie on either side.
-        interval = None
-        if not np.isnan(draws).any():
-            interval = expanded_interval(draws, level=self.level, seeds=self.seeds)
-        low, high = (None, None) if interval is None else (interval.low, interval.high)
-        return Estimate(value=value, low=_finite(low), high=_finite(high), level=self.level)
+        unknown = bool(np.isnan(draws).any())
+        seeds = self.timed_seeds if score in OF_COSTS else self.seeds
+        interval = None if unknown else expanded_interval(draws, level=self.level, seeds=seeds)
+        ends = () if interval is None else (interval.low, interval.high)
+        low, high = [_known(score, end) for end in ends] or [None, None]
+        return Estimate(
+            value=value,
+            low=low,
+            high=high,
+            level=self.level,
+            unbounded=unknown or (interval is not None and low is high is None),
+        )
 
 
-def _finite(end: float | None) -> float | None:
-    return end if end is not None and math.isfinite(end) else None
+def _known(score: str, value: float) -> float | None:
+    """None where it is not finite, or a ratio to a cost that is not."""
+    if not math.isfinite(value) or (score in RATIOS and value == 0.0):
+        return None
+    return value
 
 
 def score_tasks(
@@ -76,11 +96,13 @@ def score_tasks(
     """
     rng = np.random.default_rng(settings.seed)
     drawn = [resample(stratum, rng, resamples=settings.resamples) for stratum in strata]
-    sizes = tuple(min(len(own) for own in stratum.losses.values()) for stratum in strata)
+    sizes = [min(len(own) for own in stratum.losses.values()) for stratum in strata]
+    timed = [size for size, own in zip(sizes, strata, strict=True) if own.costs is not None]
     return Scored(
         observed=_scores([observed(s) for s in strata], variants, baseline, settings),
         resampled=_scores(drawn, variants, baseline, settings),
-        seeds=sizes,
+        seeds=tuple(sizes),
+        timed_seeds=tuple(timed),
         level=1.0 - settings.alpha,
     )
 
@@ -112,12 +134,17 @@ def _scores(
         name: np.exp(
             pooled_interquartile_mean([log_speedups(task, name, baseline) for task in timed])
         )
+        if _any_arrived(timed, name, baseline)
+        else np.full(len(costs), np.nan)
         for name in challengers
     }
-    for ratio in ("speedup", "iqm_speedup"):
-        # An infinite ratio and 0 say that the target was not reached, by one side or the other.
-        found[ratio] = {n: np.where(v == 0.0, np.inf, v) for n, v in found[ratio].items()}
     return found
+
+
+def _any_arrived(tasks: Sequence[Drawn], *names: str) -> bool:
+    """Runs that never arrive tie; where nobody's did, that is no speed-up of 1."""
+    costs = [task.costs[name] for task in tasks if task.costs is not None for name in names]
+    return any(bool(np.isfinite(own).any()) for own in costs)
 
 
 def leaderboard(

@@ -32,13 +32,15 @@ class Estimate:
     """A value with its interval, in the unit that the field names.
 
     An end is None where that side is open (runs that never arrived), both where nothing varied or
-    there are too few seeds for an interval. `level` is the coverage that the interval promises.
+    there are too few seeds for an interval; `unbounded` says that both are open. `level` is the
+    coverage that the interval promises.
     """
 
     value: float
     low: float | None
     high: float | None
     level: float
+    unbounded: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,8 +78,11 @@ class Speedup:
     `source`: `horizons`: tokens of the baseline, trained at several lengths, for the same final
     loss: the one to quote; `inside a run`: costs to the target within one schedule, which is biased
     in a direction that depends on the schedule; `table`: costs that a table gave. `kind` is `at
-    least` or `at most` where runs never arrived. `value` is None where `why_not` has a reason. The
+    least` or `at most` where runs never arrived, and where a contestant ended beyond the horizons:
+    then the one end is all that is known. `value` is None where `why_not` has a reason. The
     interval (`low`, `high`, each None where open) holds with those of all contestants of the task.
+    `extrapolated`: the contestant ended below the baseline's longest run, so the law of its
+    horizons was read beyond them.
     """
 
     source: SpeedupSource
@@ -87,6 +92,7 @@ class Speedup:
     high: float | None
     level: float
     why_not: str | None = None
+    extrapolated: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,9 +136,10 @@ class Standing:
     stratified by task, so it speaks of these tasks only and not of others. Those of different
     contestants do not hold together: the per-task verdicts decide, these describe.
 
-    - `score`: area under the performance profile up to the suite's largest ratio, 0 to 1; the
-      leaderboard is in its order. Without costs it is None and `mean_rank` orders.
-    - `reached`: number of tasks on which the median run reached the target.
+    - `score`: area under the performance profile up to the suite's largest ratio, 0 to 1, over the
+      tasks that have costs; the leaderboard is in its order. Without any it is None and `mean_rank`
+      orders.
+    - `reached`: number of tasks, of those with costs, on which the median run reached the target.
     - `speedup`: geometric mean over tasks of baseline's cost / contestant's cost, medians over
       seeds; None if one of them did not arrive on a task.
     - `iqm_speedup`: the same ratio seed by seed, interquartile mean of its logarithm over all runs
@@ -206,7 +213,8 @@ class RankComparison:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScalingPoint:
     """A task as a point of a fit: `value` is the speed-up or the hyperparameter, with the interval
-    of its own task where it has one. `active_parameters` and `tokens` as in `TaskInfo`."""
+    of its own task where it has one. `active_parameters` and `tokens` as in `TaskInfo`, of tasks
+    with one name of `size` or of `length` their geometric mean."""
 
     task: str
     active_parameters: float | None
@@ -321,6 +329,11 @@ class SuiteAnalysis:
     speedups: tuple[SpeedupScaling, ...]
     hyperparameters: tuple[HyperparameterScaling, ...]
     notes: tuple[str, ...]
+
+    @property
+    def timed_tasks(self) -> int:
+        """How many tasks have costs, which the score and speed-ups rest on."""
+        return sum(bool(task.target_in_words) for task in self.tasks)
 
     def result(self, task: str, variant: str) -> TaskResult:
         """Raises KeyError for what is not in the suite."""

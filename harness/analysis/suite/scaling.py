@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -11,6 +12,7 @@ from harness.analysis.stats.log_linear import (
     MINIMUM_SIZES,
     LogLinearFit,
     fit_log_linear,
+    goes_along,
     usable_axes,
 )
 from harness.analysis.suite.results import (
@@ -19,6 +21,7 @@ from harness.analysis.suite.results import (
     Extrapolation,
     ScalingFit,
     ScalingPoint,
+    Speedup,
     SpeedupScaling,
     SpeedupSource,
 )
@@ -30,6 +33,31 @@ FACTOR_BEYOND = 10.0
 AXIS_WORDS: dict[Axis, str] = {"size": "active parameters", "tokens": "training tokens"}
 
 
+def placed(tasks: Sequence[TaskData]) -> list[TaskData]:
+    """The same tasks, those that the suite gives one name of size, or of length, at one place.
+
+    That is the geometric mean of theirs: a model of 231 and one of 230 thousand are no two sizes.
+    """
+    sizes = _places([(task.size, task.active_parameters) for task in tasks])
+    lengths = _places([(task.length, task.tokens) for task in tasks])
+    return [
+        replace(task, active_parameters=size, tokens=length)
+        for task, size, length in zip(tasks, sizes, lengths, strict=True)
+    ]
+
+
+def _places(named: Sequence[tuple[str | None, float | None]]) -> list[float | None]:
+    groups: dict[str, list[float]] = {}
+    for name, value in named:
+        if name is not None and value is not None:
+            groups.setdefault(name, []).append(value)
+    middle = {
+        name: own[0] if len(set(own)) == 1 else float(np.exp(np.mean(np.log(own))))
+        for name, own in groups.items()
+    }
+    return [value if name is None else middle.get(name) for name, value in named]
+
+
 def speedup_scaling(
     tasks: Sequence[TaskData],
     variants: Sequence[str],
@@ -39,7 +67,7 @@ def speedup_scaling(
 ) -> tuple[SpeedupScaling, ...]:
     """One entry a challenger.
 
-    Points have one source: horizons where every task has them, else crossings inside a run.
+    Points have one source, that with the most tasks: of equals horizons, then a table's costs.
 
     Args:
         tasks: those with results.
@@ -56,8 +84,23 @@ def _of_variant(
     # Ties go to the better source, which stands first.
     source = max(sources, key=lambda s: (len(by_source[s]), -sources.index(s)))
     points = by_source[source]
-    missing = [task.name for task in tasks if task.name not in {point.task for point in points}]
+    fitted = {point.task for point in points}
+    missing = [
+        task.name + _bound(task.speedups.get(source, {}).get(variant))
+        for task in tasks
+        if task.name not in fitted
+    ]
     notes = [f"no speed-up on {', '.join(missing)}: left out"] if missing and points else []
+    beyond = [
+        task.name
+        for task in tasks
+        if task.name in fitted and task.speedups[source][variant].extrapolated
+    ]
+    if beyond:
+        notes.append(
+            f"on {', '.join(beyond)} it ends below the baseline's longest run: its speed-up there "
+            "is the baseline's law read beyond its runs"
+        )
     if points and source == "inside a run":
         notes.append(
             "read inside single schedules, which is biased; how its bias changes with size is not "
@@ -71,6 +114,15 @@ def _of_variant(
         why_not=why_not,
         note="; ".join(notes) or None,
     )
+
+
+def _bound(speedup: Speedup | None) -> str:
+    """` (at most 0.92)`: what a task that no line can take up says of it all the same."""
+    if speedup is None or speedup.kind not in ("at least", "at most"):
+        return ""
+    end = speedup.low if speedup.kind == "at least" else speedup.high
+    value = speedup.value if end is None else end
+    return "" if value is None else f" ({speedup.kind} {value:.3g})"
 
 
 def _points(
@@ -123,15 +175,26 @@ def fit_points(
     fit = fit_log_linear(
         {str(axis): axes[axis] for axis in used}, [point.value for point in points], level=level
     )
-    together = [a for a in axes if a not in used and len(set(axes[a])) >= MINIMUM_SIZES]
-    return _as_result(fit, chosen, what, together, level=level, larger=larger or {}), None
+    beside = _beside(axes, used[0])
+    return _as_result(fit, chosen, what, beside, level=level, larger=larger or {}), None
+
+
+def _beside(axes: Mapping[Axis, Sequence[float]], used: Axis) -> dict[Axis, str]:
+    """What to say of every other axis that varies, if it is not fitted."""
+    said = {0: "; {} differ too, and these tasks cannot tell what is their part"}
+    said |= {1: ", with which {} grow", -1: ", with which {} shrink"}
+    return {
+        axis: said[goes_along(values, axes[used])].format(AXIS_WORDS[axis])
+        for axis, values in axes.items()
+        if axis != used and len(set(values)) > 1
+    }
 
 
 def _as_result(
     fit: LogLinearFit,
     axes: Mapping[Axis, Sequence[float]],
     what: str,
-    together: Sequence[Axis],
+    beside: Mapping[Axis, str],
     *,
     level: float,
     larger: Mapping[Axis, float],
@@ -153,7 +216,7 @@ def _as_result(
         degrees_of_freedom=fit.degrees_of_freedom,
         curve={axis: _curve(fit, axes, axis) for axis in axes},
         predictions=tuple(_beyond(fit, axes, axis, what, level, larger) for axis in axes),
-        sentence=_sentence(what, doublings, together, fit.degrees_of_freedom),
+        sentence=_sentence(what, doublings, beside, fit.degrees_of_freedom),
     )
 
 
@@ -191,8 +254,13 @@ def _beyond(
     ends = ""
     if estimate.low is not None and estimate.high is not None:
         ends = f" [{estimate.low:.3g}, {estimate.high:.3g}]"
-    where = f"{factor:.3g} times beyond the largest task" if factor > 1.0 else "within the tasks"
-    kind = "Extrapolation, not a measurement" if factor > 1.0 else "Interpolation"
+    where = "within the tasks"
+    if factor > 1.0:
+        where = f"{factor:.3g} times beyond the largest task"
+    elif at < min(axes[axis]):
+        where = f"{min(axes[axis]) / at:.3g} times below the smallest task"
+    within = where == "within the tasks"
+    kind = "Interpolation" if within else "Extrapolation, not a measurement"
     return Extrapolation(
         axis=axis,
         at=at,
@@ -204,14 +272,14 @@ def _beyond(
 
 
 def _sentence(
-    what: str, doublings: Mapping[Axis, Estimate], together: Sequence[Axis], freedom: int
+    what: str, doublings: Mapping[Axis, Estimate], beside: Mapping[Axis, str], freedom: int
 ) -> str:
     parts = []
     for axis, estimate in doublings.items():
         ends = ""
         if estimate.low is not None and estimate.high is not None:
             ends = f" [{estimate.low:.3g}, {estimate.high:.3g}]"
-        words = " and ".join(AXIS_WORDS[a] for a in (axis, *together))
-        parts.append(f"by {estimate.value:.3g}{ends} for every doubling of {words}")
+        parts.append(f"by {estimate.value:.3g}{ends} for every doubling of {AXIS_WORDS[axis]}")
+    others = "".join(text for axis, text in beside.items() if axis not in doublings)
     few = f" ({freedom} degree{'s' if freedom > 1 else ''} of freedom)" if freedom < 4 else ""
-    return f"the {what} is multiplied {' and '.join(parts)}{few}"
+    return f"the {what} is multiplied {' and '.join(parts)}{few}{others}"

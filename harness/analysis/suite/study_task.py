@@ -6,7 +6,9 @@ from collections.abc import Mapping
 
 from harness.analysis.horizon_speedup import horizon_speedups
 from harness.analysis.speedup import speedup_of
-from harness.analysis.stats.speedup import TargetSpeedup
+from harness.analysis.stats.between_lengths import SpeedupBetween
+from harness.analysis.stats.data_efficiency import DataEfficiency
+from harness.analysis.stats.speedup import SpeedupKind, TargetSpeedup
 from harness.analysis.study_analysis import UNIT, why_no_analysis
 from harness.analysis.study_results import StudyResults
 from harness.analysis.suite.costs import Costs, costs_of
@@ -47,6 +49,7 @@ def task_of_study(planned: PlannedTask, study: StudyResults, settings: SuiteSett
         target_in_words=costs.in_words,
         speedups=_speedups(study, settings),
         searches={} if search is None else search.variants,
+        interim=not study.complete and not study.settings.analysis.looks,
         note=None
         if study.complete
         else f"{study.finished} of {len(study.confirmation)} runs have ended",
@@ -124,11 +127,20 @@ def _horizons(study: StudyResults) -> dict[str, Speedup]:
             continue
         speedups[item.variant] = Speedup(
             source="horizons",
-            kind="undetermined" if result.speedup is None else "about",
+            kind=_kind(result),
             value=result.speedup,
             low=result.low,
             high=result.high,
             level=result.level,
             why_not=None if result.speedup is not None else result.note or "beyond the baseline",
+            extrapolated=isinstance(result, DataEfficiency) and result.extrapolated,
         )
     return speedups
+
+
+def _kind(result: DataEfficiency | SpeedupBetween) -> SpeedupKind:
+    if result.speedup is not None:
+        return "about"
+    if (result.low is None) == (result.high is None):
+        return "undetermined"
+    return "at most" if result.low is None else "at least"

@@ -37,6 +37,7 @@ class TaskData:
         has_costs: whether `cost` was measured; `why_no_costs` says why not.
         speedups: by source, then by contestant.
         searches: of the contestants that were tuned.
+        interim: whether planned runs are missing, and nobody planned to look before the last one.
     """
 
     name: str
@@ -56,6 +57,7 @@ class TaskData:
     searches: Mapping[str, VariantSearch] = field(default_factory=dict)
     why_not: str | None = None
     note: str | None = None
+    interim: bool = False
 
     @property
     def stratum(self) -> Stratum:
@@ -73,13 +75,13 @@ class TaskData:
         )
 
     def speedup(self, variant: str) -> Speedup | None:
-        """From horizons where there are some, which is the one to quote."""
+        """From horizons where they say something, be it a bound: the one to quote."""
         found = [
             own[variant]
             for source in ("horizons", "table", "inside a run")
             if variant in (own := self.speedups.get(source, {}))
         ]
-        known = [speedup for speedup in found if speedup.value is not None]
+        known = [speedup for speedup in found if speedup.kind != "undetermined"]
         return next(iter([*known, *found]), None)
 
 

@@ -34,7 +34,9 @@ def answer_sentence(analysis: SuiteAnalysis) -> str:
 
 def _told(analysis: SuiteAnalysis, row: Standing) -> str:
     if row.score is not None:
-        return f"profile area {written(row.score)}"
+        timed = analysis.timed_tasks
+        over = f" over the {plural(timed, 'task')} with costs" if timed < row.tasks else ""
+        return f"profile area {written(row.score)}{over}"
     return f"average rank {written(row.mean_rank)}"
 
 
@@ -69,6 +71,12 @@ def warnings(material: SuiteMaterial) -> Iterator[str]:
             f"The suite was amended on {amendment.when}: {amendment.why}. Changed: "
             + "; ".join(amendment.changes)
         )
+    alike: dict[tuple[str, tuple[str, ...]], list[str]] = {}
+    for name, study in material.studies.items():
+        for own in study.amendments:
+            alike.setdefault((own.why, own.changes), []).append(name)
+    for (why, changes), tasks in alike.items():
+        yield f"The plan of {listing(tasks)} was amended: {why}. Changed: {'; '.join(changes)}"
 
 
 def _headlines(material: SuiteMaterial) -> Iterator[tuple[str, str]]:

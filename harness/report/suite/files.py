@@ -11,7 +11,7 @@ from harness.report import numbers
 from harness.report.latex import labelled
 from harness.report.suite.material import percent
 from harness.report.suite.tables import lost_runs
-from harness.report.suite.values import arrived, written
+from harness.report.suite.values import written
 
 ESTIMATES = (
     "score",
@@ -45,15 +45,19 @@ RESULTS = (
 )
 
 
+SPEEDUP = ("low", "high", "kind", "source")
+
+
 def results_csv(analysis: SuiteAnalysis) -> str:
     """A line for each contestant on each task."""
-    heading = [*RESULTS, "difference_low", "difference_high", "speedup"]
+    heading = [*RESULTS, "difference_low", "difference_high"]
+    heading += ["speedup", *(f"speedup_{name}" for name in SPEEDUP)]
     rows = (
         [
             *(getattr(result, name) for name in RESULTS),
             result.interval.low if result.interval else None,
             result.interval.high if result.interval else None,
-            result.speedup.value if result.speedup else None,
+            *(getattr(result.speedup, name, None) for name in ("value", *SPEEDUP)),
         ]
         for result in analysis.results
     )
@@ -79,7 +83,7 @@ def leaderboard_tex(analysis: SuiteAnalysis) -> str:
             str(row.place),
             row.variant,
             written(row.score if analysis.ordered_by == "score" else row.mean_rank),
-            written(arrived(row.iqm_speedup)),
+            written(row.iqm_speedup),
             written(row.improvement),
             *(
                 numbers.MISSING if count is None else str(count)
@@ -89,7 +93,7 @@ def leaderboard_tex(analysis: SuiteAnalysis) -> str:
         ]
         for row in analysis.leaderboard
     ]
-    tasks = len(analysis.tasks)
+    tasks = sum(task.why_not is None for task in analysis.tasks)
     caption = (
         f"Leaderboard over {tasks} tasks. Better, worse and undecided count tasks by their verdict "
         f"against {analysis.baseline}, all of which hold together at {percent(analysis)}; the "

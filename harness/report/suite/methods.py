@@ -34,13 +34,31 @@ def _tasks(material: SuiteMaterial) -> Iterator[str]:
     if material.studies:
         yield (
             "Tasks, contestants, seeds and the rules of the analysis were fixed before the first "
-            "run. Each task is a study of its own, whose page tells how it trained and tested."
+            f"run{_changed(material)}. Each task is a study of its own, whose page tells how it "
+            "trained and tested."
         )
     yield (
         f"Every contestant was compared with {analysis.baseline} on every task; the {family} "
         f"verdicts are read from intervals that hold together at {percent(analysis)} "
         "(Bonferroni over contestants and tasks) [@dunn1961]."
     )
+
+
+def _changed(material: SuiteMaterial) -> str:
+    """What was not fixed then, as the pages of the tasks tell it."""
+    late = [
+        task
+        for task, study in material.studies.items()
+        if study.amendments or any(addition.measured for addition in study.additions)
+    ]
+    parts = []
+    if material.amendments:
+        parts.append(
+            f"the suite was changed later ({plural(len(material.amendments), 'amendment')})"
+        )
+    if late:
+        parts.append(f"the plan of {listing(late)} was changed or added to later")
+    return "".join(f"; {part}" for part in parts)
 
 
 def _lost(analysis: SuiteAnalysis) -> Iterator[str]:
@@ -75,8 +93,9 @@ def _scores(analysis: SuiteAnalysis) -> Iterator[str]:
         yield "Without a target there are no costs: contestants are ordered by average rank."
     yield (
         "Over the runs of all tasks stand the interquartile mean and the probability of "
-        "improvement [@agarwal2021], with percentile intervals of "
-        f"{settings.resamples} bootstrap resamples of the seeds, stratified by task. They speak of "
+        "improvement [@agarwal2021], with intervals of "
+        f"{settings.resamples} bootstrap resamples of the seeds, stratified by task: percentiles, "
+        "expanded for few seeds [@hesterberg2015]. They speak of "
         "these tasks, not of others."
     )
 

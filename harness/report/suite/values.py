@@ -13,28 +13,31 @@ def written(found: Estimate | None, write: Callable[[float], str] = numbers.deci
     """`0.92 [0.88, 0.95]`; an end that is open or unknown is a dash."""
     if found is None:
         return numbers.MISSING
-    if found.low is None and found.high is None:
+    if found.low is None and found.high is None and not found.unbounded:
         return write(found.value)
     ends = [numbers.MISSING if end is None else write(end) for end in (found.low, found.high)]
     return f"{write(found.value)} [{ends[0]}, {ends[1]}]"
 
 
-def arrived(found: Estimate | None) -> Estimate | None:
-    """A ratio of costs, unless too many runs never arrived for there to be one."""
-    return found if found is not None and found.value > 0.0 else None
-
-
 def speedup(found: Speedup | None) -> str:
-    """`1.31 [1.24, 1.38]`, `at least 1.24`, or a dash."""
-    if found is None or found.value is None:
+    """`1.31 [1.24, 1.38]`, `at least 1.24`, or a dash; what no run reached is called so.
+
+    A star where it was read inside single runs (`INSIDE`).
+    """
+    if found is None:
         return numbers.MISSING
+    star = "*" if found.source == "inside a run" else ""
     if found.kind in ("at least", "at most"):
-        bound = found.low if found.kind == "at least" else found.high
-        return f"{found.kind} {found.value if bound is None else bound:.2f}"
-    if found.kind == "undetermined":
-        return found.kind
+        end = found.low if found.kind == "at least" else found.high
+        bound = found.value if end is None else end
+        return numbers.MISSING if bound is None else f"{found.kind} {bound:.2f}{star}"
+    if found.value is None:
+        return numbers.MISSING
     value = Estimate(value=found.value, low=found.low, high=found.high, level=found.level)
-    return written(value)
+    return written(value) + star + (", extrapolated" if found.extrapolated else "")
+
+
+INSIDE = "a star: read inside single runs, which is biased: not to be quoted alone"
 
 
 UNITS = ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k"))

@@ -2,31 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from harness.analysis.suite.results import Standing, SuiteAnalysis, TaskResult
+from harness.analysis.suite.results import Axis, Standing, SuiteAnalysis, TaskResult
+from harness.analysis.suite.scaling import AXIS_WORDS
 from harness.report import numbers
 from harness.report.suite.answer import answer_sentence
 from harness.report.suite.material import ranked
 from harness.report.suite.tables import lost_runs
-from harness.report.suite.values import arrived, lost_words, verdict_cell, written
+from harness.report.suite.values import lost_words, verdict_cell, written
 from harness.report.terminal.analysis import VERDICT_STYLES
 from harness.report.terminal.sheet import Sheet, folded
 
 
-def render_suite(analysis: SuiteAnalysis) -> RenderableType:
-    """The answer, the leaderboard, a table of verdicts, what was lost, and every note."""
+def render_suite(analysis: SuiteAnalysis, *, read_at: Collection[Axis] = ()) -> RenderableType:
+    """The answer, the leaderboard, a table of verdicts, what was lost, and every note.
+
+    Args:
+        read_at: the axes along which somebody asked what the lines of speed-ups say.
+    """
     return Group(
         Text(answer_sentence(analysis), style="bold"),
         Text(),
         *_leaderboard(analysis),
         *_verdicts(analysis),
         *_warnings(analysis),
-        *(folded(f"- {line}") for line in _notes(analysis)),
+        *(folded(f"- {line}") for line in _notes(analysis, read_at)),
     )
 
 
@@ -43,7 +48,7 @@ def _leaderboard(analysis: SuiteAnalysis) -> Iterator[RenderableType]:
                 row.variant,
                 str(row.place),
                 written(row.score if by_score else row.mean_rank),
-                written(arrived(row.iqm_speedup)),
+                written(row.iqm_speedup),
                 numbers.decimal(row.improvement.value if row.improvement else None),
                 _counts(row),
             )
@@ -138,10 +143,8 @@ def folded_in(text: str, style: str) -> Text:
     return Text(text, style=style, overflow="fold")
 
 
-def _notes(analysis: SuiteAnalysis) -> Iterator[str]:
-    for scaling in analysis.speedups:
-        if scaling.fit is not None:
-            yield f"{scaling.variant}: {numbers.real_minus(scaling.fit.sentence.rstrip('.'))}"
+def _notes(analysis: SuiteAnalysis, read_at: Collection[Axis]) -> Iterator[str]:
+    yield from _lines_of_speedups(analysis, read_at)
     if analysis.ranks.critical_difference is not None:
         yield (
             f"average ranks closer than {analysis.ranks.critical_difference:.2f} are not separated"
@@ -149,3 +152,21 @@ def _notes(analysis: SuiteAnalysis) -> Iterator[str]:
     if analysis.ranks.note:
         yield analysis.ranks.note
     yield from analysis.notes
+
+
+def _lines_of_speedups(analysis: SuiteAnalysis, read_at: Collection[Axis]) -> Iterator[str]:
+    """What each line says and, once for all contestants, what weakens it."""
+    remarks: dict[str, list[str]] = {}
+    for scaling in analysis.speedups:
+        if scaling.fit is not None and scaling.note:
+            remarks.setdefault(scaling.note, []).append(scaling.variant)
+        if scaling.fit is not None:
+            yield f"{scaling.variant}: {numbers.real_minus(scaling.fit.sentence.rstrip('.'))}"
+        for axis in read_at:
+            read = scaling.fit.predictions if scaling.fit else ()
+            found = [item.sentence for item in read if item.axis == axis]
+            why_not = f": {scaling.why_not}" if scaling.why_not else ""
+            nothing = f"no line over {AXIS_WORDS[axis]} is fitted{why_not}"
+            yield f"{scaling.variant}: {found[0] if found else nothing}"
+    for remark, names in remarks.items():
+        yield f"speed-ups of {', '.join(names)}: {remark}"

@@ -69,6 +69,14 @@ def test_a_diverged_seed_never_arrives_and_stays_in_the_count(made_up_study: Wri
     assert (found.steps.kind, found.steps.variant_censored, found.seeds) == ("at most", 1, 5)
 
 
+def test_a_run_that_reached_the_target_and_diverged_later_never_arrived(
+    made_up_study: Write,
+) -> None:
+    found = only(made_up_study(effects={"muon": -0.08}, diverged={("muon", 2): 119}))
+    assert found.steps is not None
+    assert (found.steps.kind, found.arrived, found.seeds) == ("at most", 4, 5)
+
+
 def test_a_run_without_a_result_gives_no_speedup_but_a_reason(made_up_study: Write) -> None:
     found = only(made_up_study(failed={("muon", 1): "out of luck"}))
     assert found.steps is None

@@ -18,12 +18,11 @@ from harness.report.figures.canvas import (
     text_width,
 )
 from harness.report.suite.material import appearances
-from harness.report.suite.values import arrived
 
 Read = Callable[[Standing], Estimate | None]
 PANELS: tuple[tuple[str, Read, float | None], ...] = (
     ("area under the profile", lambda row: row.score, None),
-    ("speed-up, IQM over runs", lambda row: arrived(row.iqm_speedup), 1.0),
+    ("speed-up, IQM over runs", lambda row: row.iqm_speedup, 1.0),
     ("loss − baseline, IQM", lambda row: row.iqm_difference, 0.0),
     ("probability of improvement", lambda row: row.improvement, 0.5),
     ("average rank", lambda row: row.mean_rank, None),
@@ -59,9 +58,10 @@ def leaderboard(analysis: SuiteAnalysis) -> Drawing | None:
         figure=figure,
         caption="Place and name; estimates over the tasks with their bootstrap intervals (seeds "
         "are drawn again within each task). They speak of these tasks only, and the intervals of "
-        "two contestants are no test of their difference: the verdicts are. A contestant without "
-        "a mark has no such value, because too many of its runs never arrived or were lost. The "
-        "line is no difference from the baseline.",
+        "two contestants are no test of their difference: the verdicts are. An arrow is an end "
+        "that runs which never arrived leave open. A contestant without a mark has no such value, "
+        "because too many of its runs never arrived or were lost. The line is no difference from "
+        "the baseline.",
     )
 
 
@@ -71,4 +71,14 @@ def _draw(axes: Axes, row: int, found: Estimate | None, colour: str) -> None:
     low = found.value if found.low is None else found.low
     high = found.value if found.high is None else found.high
     axes.plot([low, high], [row, row], color=colour, linewidth=2.4, solid_capstyle="butt")
+    for edge, end, other in ((0.0, found.low, found.high), (1.0, found.high, found.low)):
+        if end is None and (other is not None or found.unbounded):
+            axes.annotate(
+                "",
+                (edge, row),
+                xytext=(found.value, row),
+                xycoords=axes.get_yaxis_transform(),
+                textcoords="data",
+                arrowprops={"arrowstyle": "->", "color": colour, "shrinkA": 0, "shrinkB": 0},
+            )
     axes.plot(found.value, row, "D", color=colour, markersize=6, markeredgecolor="white")

@@ -8,7 +8,7 @@ from harness.analysis.suite.results import Profile, Standing, SuiteAnalysis
 from harness.report import numbers
 from harness.report.elements import Table, left, right, table, wide
 from harness.report.suite.material import percent, ranked
-from harness.report.suite.values import arrived, written
+from harness.report.suite.values import written
 
 SIGNED = numbers.difference
 
@@ -49,8 +49,8 @@ def _standing(analysis: SuiteAnalysis, row: Standing) -> list[str]:
         str(row.place),
         row.variant,
         written(row.score),
-        written(arrived(row.speedup)),
-        written(arrived(row.iqm_speedup)),
+        written(row.speedup),
+        written(row.iqm_speedup),
         written(row.iqm_difference, SIGNED),
         written(row.improvement),
         written(row.mean_rank),
@@ -58,7 +58,7 @@ def _standing(analysis: SuiteAnalysis, row: Standing) -> list[str]:
             numbers.MISSING if value is None else str(value)
             for value in (row.better, row.worse, row.inconclusive, row.equivalent)
         ),
-        f"{row.reached} of {row.tasks}" if row.score is not None else numbers.MISSING,
+        f"{row.reached} of {analysis.timed_tasks}" if row.score is not None else numbers.MISSING,
         lost_runs(analysis, row),
     ]
 

@@ -15,7 +15,7 @@ from harness.analysis.suite.results import (
 from harness.report import numbers
 from harness.report.elements import Table, left, right, table, wide
 from harness.report.suite.material import ranked
-from harness.report.suite.values import short, speedup, written
+from harness.report.suite.values import INSIDE, short, speedup, written
 
 WORDS: dict[Axis, str] = {"size": "when the model doubles", "tokens": "when the run doubles"}
 
@@ -103,7 +103,7 @@ def points(analysis: SuiteAnalysis) -> Table | None:
 
 SOURCES = {
     "horizons": "tokens, by the baseline's own lengths",
-    "inside a run": "read inside one schedule, which is biased: not to be quoted alone",
+    "inside a run": INSIDE,
     "table": "by the costs that the table gave",
 }
 

@@ -6,7 +6,7 @@ from harness.analysis.suite.results import SuiteAnalysis, TaskInfo, TaskResult
 from harness.report import numbers
 from harness.report.elements import Column, Table, left, right, table
 from harness.report.suite.material import percent, ranked
-from harness.report.suite.values import lost_words, speedup, tone, verdict_cell
+from harness.report.suite.values import INSIDE, lost_words, speedup, tone, verdict_cell
 
 
 def verdict_matrix(analysis: SuiteAnalysis) -> Table:
@@ -56,7 +56,7 @@ def task_table(analysis: SuiteAnalysis, task: TaskInfo) -> Table:
     """Every contestant on one task, the best first."""
     own = [analysis.result(task.task, name) for name in analysis.variants]
     own.sort(key=lambda result: (result.rank is None, result.rank or 0.0))
-    costs = any(result.cost is not None for result in own)
+    costs = bool(task.target_in_words)
     columns = [*right("rank"), *left("contestant")]
     columns += right("mean loss", "difference", "interval", "p")
     columns += [*left("verdict"), *right(*[analysis.measure_in_words, "× fastest"] * costs)]
@@ -81,6 +81,9 @@ def task_table(analysis: SuiteAnalysis, task: TaskInfo) -> Table:
         columns,
         rows,
         strong_rows=frozenset(i for i, r in enumerate(own) if r.variant == analysis.baseline),
+        note=f"Speed-up with {INSIDE}."
+        if any(r.speedup is not None and r.speedup.source == "inside a run" for r in own)
+        else "",
         tones={(i, 6): found for i, r in enumerate(own) if (found := tone(r)) is not None},
     )
 

@@ -16,6 +16,7 @@ from harness.analysis.stats.intervals import Interval
 from harness.analysis.suite.analyse import analyse_tasks
 from harness.analysis.suite.results import SuiteAnalysis
 from harness.analysis.suite.task_data import TaskData
+from harness.report.suite.values import written
 from harness.study.suite_settings import SuiteSettings
 
 SETTINGS = SuiteSettings(resamples=200)
@@ -94,6 +95,108 @@ def test_a_diverged_task_counts_and_is_seen() -> None:
     assert lost.verdict == "worse"
     assert row.worse == 1
     assert any("did not complete" in note for note in analysis.notes)
+
+
+def test_runs_that_never_arrive_leave_the_side_open_that_they_make_worse() -> None:
+    """A contestant whose runs may not arrive is not shown to be any faster."""
+    costs = {"adamw": 1000.0, "muon": 500.0, "lion": 900.0}
+
+    def of(lost: dict[str, int]) -> SuiteAnalysis:
+        return suite(
+            [
+                made_task(f"t{i}", EFFECTS, of=3, seed=i, costs=costs, lost={} if i else lost)
+                for i in range(3)
+            ]
+        )
+
+    own, base, both = of({"muon": 3}), of({"adamw": 3}), of({"muon": 3, "adamw": 3})
+    slower = own.standing("muon").speedup
+    assert slower is not None
+    assert (slower.value, slower.low, slower.high) == pytest.approx((2.0, None, 2.0))
+    assert not slower.unbounded
+    faster = base.standing("muon").speedup
+    assert faster is not None
+    assert (faster.value, faster.low, faster.high) == pytest.approx((2.0, 2.0, None))
+    unknown = both.standing("muon").speedup
+    assert unknown is not None
+    assert (unknown.low, unknown.high, unknown.unbounded) == (None, None, True)
+    assert written(unknown) == "2.00 [–, –]"
+    exact = suite(three(costs=costs)).standing("muon").speedup
+    assert exact is not None
+    assert written(exact) == "2.00", "nothing varied"
+
+
+def test_where_nobody_arrives_there_is_no_speed_up_of_one() -> None:
+    tasks = [
+        replace(
+            task,
+            has_costs=True,
+            runs={
+                name: tuple(replace(run, cost=None) for run in own)
+                for name, own in task.runs.items()
+            },
+        )
+        for task in three()
+    ]
+    row = suite(tasks).standing("muon")
+    assert row.score is not None
+    assert (row.score.value, row.reached) == (0.0, 0)
+    assert row.speedup is row.iqm_speedup is None
+
+
+def test_seeds_of_a_task_without_costs_say_nothing_of_a_score_of_costs() -> None:
+    rng = np.random.default_rng(3)
+    timed = made_task(
+        "t0", EFFECTS, of=2, seed=0, seeds=range(7), costs=dict.fromkeys(EFFECTS, 1.0)
+    )
+    noisy = {
+        name: tuple(replace(run, cost=float(np.exp(0.2 * rng.normal()))) for run in own)
+        for name, own in timed.runs.items()
+    }
+    timed = replace(timed, runs=noisy)
+    many, other = SuiteSettings(resamples=2000), made_task("t1", EFFECTS, of=2, seed=1)
+    alone = suite([timed], many).standing("muon").iqm_speedup
+    beside = suite([timed, other], many).standing("muon").iqm_speedup
+    assert alone is not None
+    assert alone == beside
+
+
+def test_tasks_of_one_name_of_size_are_one_size() -> None:
+    """Models of 229, 230 and 231 thousand parameters carry no line over size."""
+    speedups = {"muon": 1.4, "lion": 1.0}
+
+    def why_not(sizes: tuple[float, ...], names: tuple[str | None, ...]) -> str | None:
+        tasks = [
+            replace(made_task(f"t{i}", EFFECTS, of=9, seed=i, size=s, speedups=speedups), size=name)
+            for i, (s, name) in enumerate(zip(sizes, names, strict=True))
+        ]
+        return suite(tasks).speedups[0].why_not
+
+    near = (229e3, 230e3, 231e3)
+    assert why_not(near, (None, None, None)) is None, "nobody said that they are one"
+    assert (why_not(near, ("tiny", "tiny", "tiny")) or "").startswith("1 of active parameters")
+    assert (why_not((1e6, 1.1e6, 4e6), ("a", "a", "b")) or "").startswith("2 of active parameters")
+    tasks = [
+        replace(made_task(f"t{i}", EFFECTS, of=9, seed=i, size=s, speedups=speedups), size=name)
+        for i, (s, name) in enumerate([(1e6, "a"), (4e6, "a"), (8e6, "b"), (16e6, None)])
+    ]
+    found = suite(tasks).speedups[0]
+    places = [point.active_parameters for point in found.points]
+    assert places == pytest.approx([2e6, 2e6, 8e6, 16e6])
+    assert found.fit is not None
+
+
+def test_a_baseline_alone_has_no_verdicts_to_promise() -> None:
+    tasks = [
+        replace(
+            task,
+            runs={"adamw": task.runs["adamw"]},
+            analysis=replace(task.analysis, comparisons=()) if task.analysis else None,
+        )
+        for task in three()
+    ]
+    alone = analyse_tasks("x", tasks, SETTINGS, variants=["adamw"], baseline="adamw")
+    assert alone.notes[0] == "adamw is alone: there is nothing to compare, and no verdict"
 
 
 def test_an_unfinished_task_counts_nowhere_but_keeps_its_share_of_the_error() -> None:

@@ -95,6 +95,13 @@ def test_a_run_that_never_arrived_is_an_empty_cell(tmp_path: Path) -> None:
     assert speedup.why_not == "5 run(s) never arrived"
 
 
+def test_a_run_that_broke_off_may_say_how_many_tokens_it_came_to(tmp_path: Path) -> None:
+    table = rows()
+    table[0] |= {"value": "", "outcome": "diverged", "steps_to_target": "", "tokens": 1e7}
+    analysis = score(write(tmp_path / "t.csv", table))
+    assert analysis.tasks[0].tokens == 1e9
+
+
 def test_without_costs_and_sizes_it_still_ranks(tmp_path: Path) -> None:
     analysis = score(write(tmp_path / "t.csv", rows(), (*COLUMNS[:4], "tokens_total")))
     assert analysis.ordered_by == "mean rank"
@@ -131,6 +138,8 @@ def changed(table, index: int, **cells):
         (rows(), (*COLUMNS, "seconds_to_target"), "keep one of them"),
         (rows(), (*COLUMNS[:4], "Step to target"), "did you mean 'steps_to_target'?"),
         ([], COLUMNS, "has no results to score"),
+        ([], (*COLUMNS[:5], "step_to_target"), "did you mean 'steps_to_target'?"),
+        ([], ("Task", *COLUMNS[1:]), "did you mean 'task'?"),
     ],
 )
 def test_a_mistake_is_one_clear_error(tmp_path: Path, table, columns, message) -> None:
@@ -174,6 +183,12 @@ def test_the_command_prints_a_leaderboard_and_json(
     _, shown, _ = optbench("--baseline", "adamw")
     assert "muon is better than adamw on 3 of 3 tasks, worse on none" in " ".join(shown.split())
     assert "area under the performance profile of steps to the target" in shown
+    assert "Extrapolation" not in shown
+    beyond = " ".join(optbench("--baseline", "adamw", "--at-size", "1e9")[1].split())
+    assert "muon: Extrapolation, not a measurement: speed-up" in beyond
+    assert "at 1e+09 active parameters, 250 times beyond the largest task" in beyond
+    nowhere = " ".join(optbench("--baseline", "adamw", "--at-tokens", "1e12")[1].split())
+    assert "muon: no line over training tokens is fitted" in nowhere
     values = json.loads(optbench("--baseline", "adamw", "--json")[1])
     assert values["leaderboard"][0]["variant"] == "muon"
     code, _, wrong = optbench()

@@ -86,15 +86,59 @@ def test_a_task_without_a_speed_up_is_named() -> None:
 
 def test_a_bound_is_no_point_of_the_line() -> None:
     tasks = ladder([1e6, 2e6, 4e6, 8e6])
-    bound = replace(tasks[3].speedups["horizons"]["muon"], kind="at least")
+    bound = replace(tasks[3].speedups["horizons"]["muon"], kind="at most", high=0.92)
     tasks[3] = replace(tasks[3], speedups={"horizons": {"muon": bound}})
-    assert [point.task for point in only(tasks).points] == ["s0l0", "s1l0", "s2l0"]
+    scaling = only(tasks)
+    assert [point.task for point in scaling.points] == ["s0l0", "s1l0", "s2l0"]
+    assert scaling.note == "no speed-up on s3l0 (at most 0.92): left out"
+
+
+def test_a_speed_up_beyond_the_baseline_s_runs_is_said_to_be_one() -> None:
+    tasks = ladder([1e6, 2e6, 4e6])
+    beyond = replace(tasks[2].speedups["horizons"]["muon"], extrapolated=True)
+    tasks[2] = replace(tasks[2], speedups={"horizons": {"muon": beyond}})
+    note = only(tasks).note
+    assert note is not None
+    assert note.startswith("on s2l0 it ends below the baseline's longest run")
 
 
 def test_within_the_tasks_it_is_no_extrapolation() -> None:
     fit = only(ladder([1e6, 2e6, 4e6]), larger={"size": 3e6}).fit
     assert fit is not None
     assert fit.predictions[0].sentence.startswith("Interpolation")
+
+
+def test_below_the_smallest_task_is_an_extrapolation_too() -> None:
+    fit = only(ladder([1e6, 2e6, 4e6]), larger={"size": 1e5}).fit
+    assert fit is not None
+    sentence = fit.predictions[0].sentence
+    assert sentence.startswith("Extrapolation, not a measurement")
+    assert "10 times below the smallest task" in sentence
+
+
+@pytest.mark.parametrize(
+    ("lengths", "words"),
+    [
+        (
+            (1e9, 2e9, 4e9),
+            "active parameters (1 degree of freedom), with which training tokens grow",
+        ),
+        ((4e9, 2e9, 1e9), "(1 degree of freedom), with which training tokens shrink"),
+        ((4e9, 1e9, 2e9), "; training tokens differ too, and these tasks cannot tell what is"),
+        ((1e9, 1e9, 8e9), "; training tokens differ too, and these tasks cannot tell what is"),
+        ((1e9, 1e9, 1e9), "for every doubling of active parameters (1 degree of freedom)"),
+    ],
+)
+def test_what_the_other_axis_did_is_said_as_it_was(lengths, words) -> None:
+    tasks = [
+        replace(task, tokens=tokens)
+        for task, tokens in zip(ladder([1e6, 2e6, 4e6]), lengths, strict=True)
+    ]
+    fit = only(tasks).fit
+    assert fit is not None
+    assert list(fit.per_doubling) == ["size"]
+    assert words in fit.sentence
+    assert ("training tokens" in fit.sentence) == (len(set(lengths)) > 1)
 
 
 RATE = LogUniform(kind="loguniform", low=1e-4, high=1e-1)

@@ -7,10 +7,16 @@ from pathlib import Path
 import pytest
 from made_up import MadeUpStudy
 
+from harness.analysis.horizon_speedup import HorizonSpeedup
+from harness.analysis.stats.between_lengths import SpeedupBetween
 from harness.analysis.study_analysis import analyse_study
+from harness.analysis.suite import study_task
 from harness.analysis.suite.costs import costs_of
+from harness.analysis.suite.study_task import task_of_study
 from harness.analysis.suite.suite_analysis import analyse_suite, load_suite_results
+from harness.analysis.suite.task_data import TaskData
 from harness.errors import UserError
+from harness.report.suite.values import speedup as written
 from harness.runs.files import write_json
 from harness.runs.plan_file import load_plan
 from harness.runs.suite_folder import PlannedTask, SuiteFolder, SuitePlan
@@ -85,6 +91,19 @@ def test_what_is_not_finished_or_diverged_is_seen(tmp_path: Path) -> None:
     assert row.score.value == 0.5
 
 
+def test_verdicts_before_the_last_run_are_said_to_be_no_planned_result(tmp_path: Path) -> None:
+    some = studies()
+    some[1].unfinished = frozenset({("muon", 4)})
+    folder = write_suite(tmp_path / "three", *some)
+    analysis = analyse_suite(folder).analysis
+    assert analysis is not None
+    assert analysis.result("b", "muon").verdict is not None
+    assert any(note.startswith("not the planned result on b:") for note in analysis.notes)
+    whole = analyse_suite(write_suite(tmp_path / "whole", *studies())).analysis
+    assert whole is not None
+    assert not any("planned result" in note for note in whole.notes)
+
+
 def test_a_given_target_and_each_measure(tmp_path: Path) -> None:
     study = MadeUpStudy(name="a", analysis={**ALPHA, "target": 3.6})
     results = analyse_study(study.write(tmp_path))
@@ -129,6 +148,38 @@ def test_a_run_that_reached_the_target_and_diverged_later_never_arrived(tmp_path
     )
     assert costs.by_variant["muon"][1] is None
     assert costs.by_variant["muon"][0] is not None
+
+
+def test_what_horizons_say_is_quoted_be_it_a_bound_or_beyond_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Read inside its runs Muon has a number, which a bound by the baseline's lengths outweighs."""
+
+    def muon(effect: float, horizons: list[int]) -> TaskData:
+        own = {**ALPHA, "horizons": horizons}
+        name = f"e{round(-1000 * effect)}"
+        study = MadeUpStudy(name=name, analysis=own, effects={"muon": effect})
+        planned = PlannedTask(name="a", plan_sha256="", active_parameters=1, tokens=1)
+        return task_of_study(planned, analyse_study(study.write(tmp_path)), SuiteSettings())
+
+    beyond = muon(-0.4, [30, 60, 240]).speedup("muon")
+    assert beyond is not None
+    assert (beyond.source, beyond.kind, beyond.extrapolated) == ("horizons", "about", True)
+    assert written(beyond).endswith("], extrapolated")
+    within = muon(-0.05, [30, 60, 240])
+    quoted = within.speedup("muon")
+    assert quoted is not None
+    assert (quoted.source, quoted.extrapolated) == ("horizons", False)
+
+    def read(low: float | None, high: float | None) -> str:
+        result = SpeedupBetween(speedup=None, low=low, high=high, level=0.95, seeds=5)
+        found = HorizonSpeedup(variant="muon", lengths=(30, 60, 120, 240), result=result)
+        monkeypatch.setattr(study_task, "horizon_speedups", lambda study: (found,))
+        return written(muon(-0.05, [30, 60, 240]).speedup("muon"))
+
+    assert read(1.96, None) == "at least 1.96"
+    assert read(None, 0.8) == "at most 0.80"
+    assert read(None, None).endswith("]*"), "then it is what was read inside the runs"
 
 
 def test_a_folder_without_a_suite_is_an_error(tmp_path: Path) -> None:

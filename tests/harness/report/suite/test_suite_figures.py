@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -9,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_up_suite import NAMES, made_up_suite
 from matplotlib.figure import Figure
-from matplotlib.text import Text
+from matplotlib.text import Annotation, Text
 
+from harness.analysis.suite.results import Estimate
 from harness.report.figures.canvas import style
 from harness.report.suite.figures import FIGURES
 from harness.report.suite.figures.labels import spread
@@ -104,3 +106,25 @@ def test_without_costs_nothing_is_drawn_that_needs_them() -> None:
     with style():
         drawn = {name for name, (_, draw) in FIGURES.items() if draw(analysis) is not None}
     assert drawn == {"leaderboard", "verdicts", "ranks", "hyperparameters"}
+
+
+def test_an_open_end_is_an_arrow_and_a_value_that_never_varied_has_none() -> None:
+    analysis = made_up_suite()
+    ends = [(None, 1.5, False), (1.1, None, False), (None, None, True), (None, None, False)]
+    values = [
+        Estimate(value=1.3, low=low, high=high, level=0.95, unbounded=unbounded)
+        for low, high, unbounded in ends
+    ]
+    challengers = [row for row in analysis.leaderboard if not row.is_baseline][: len(ends)]
+    rows = tuple(
+        replace(row, iqm_speedup=value) for row, value in zip(challengers, values, strict=True)
+    )
+    with style():
+        drawing = leaderboard(replace(analysis, leaderboard=rows))
+    assert drawing is not None
+    arrows = [
+        (note.xyann[1], note.xy[0])
+        for note in drawing.figure.findobj(Annotation)
+        if note.arrow_patch is not None
+    ]
+    assert arrows == [(0, 0.0), (1, 1.0), (2, 0.0), (2, 1.0)]

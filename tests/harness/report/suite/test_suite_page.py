@@ -12,18 +12,21 @@ import pytest
 from made_up_suite import made_up_suite
 from made_up_suite_folder import CONTESTANTS, TASKS, write_suite
 
+from harness.analysis.suite.from_table import score_file
 from harness.analysis.suite.results import SuiteAnalysis
 from harness.analysis.suite.suite_analysis import SuiteResults, analyse_suite
 from harness.report.elements import Table
 from harness.report.html import render_page
 from harness.report.markdown import render_markdown
 from harness.report.suite import tables
-from harness.report.suite.answer import answer_sentence
+from harness.report.suite.answer import answer_sentence, warnings
 from harness.report.suite.cost import spent
 from harness.report.suite.files import leaderboard_csv, leaderboard_tex, results_csv
 from harness.report.suite.material import SuiteMaterial
+from harness.report.suite.methods import methods_paragraphs
 from harness.report.suite.sections import sections
 from harness.report.suite.write import gather, write_pages, write_suite_report
+from harness.runs.plan_changes import Amendment
 
 
 class Page(HTMLParser):
@@ -160,6 +163,33 @@ def test_without_a_target_ranks_order_and_no_empty_column_is_shown() -> None:
     assert answer_sentence(analysis).startswith("muon is first over 6 tasks: average rank 1.00")
 
 
+def test_a_task_without_costs_is_no_part_of_the_score_and_the_answer_says_so(
+    tmp_path: Path,
+) -> None:
+    """Where the baseline loses every run there is no loss to reach."""
+    table = "task,variant,seed,value,outcome,steps_to_target\n" + "".join(
+        f"{task},{name},{seed},{3.0 + cost / 1000 + seed / 100},completed,{cost}\n"
+        for task in ("a", "b")
+        for name, cost in (("adamw", 100), ("muon", 50))
+        for seed in range(3)
+    )
+    (tmp_path / "t.csv").write_text(table)
+    analysis = score_file(tmp_path / "t.csv", baseline="adamw", pairing="paired", resamples=100)
+    assert answer_sentence(analysis).startswith("muon is first over 2 tasks: profile area 1.00. m")
+    tasks = (replace(analysis.tasks[0], target_in_words=""), analysis.tasks[1])
+    partly = replace(analysis, tasks=tasks)
+    text = "muon is first over 2 tasks: profile area 1.00 over the 1 task with costs. muon is"
+    assert answer_sentence(partly).startswith(text)
+    shown = tables.leaderboard(partly)
+    place = [column.title for column in shown.columns].index("target reached")
+    assert shown.rows[0][place].endswith(" of 1")
+    titles = [c.title for c in tables.task_table(partly, partly.tasks[0]).columns]
+    assert "steps to the target" not in titles
+    unreached = tuple(replace(result, cost=None, ratio=None) for result in analysis.results)
+    nobody = tables.task_table(replace(analysis, results=unreached), analysis.tasks[0])
+    assert all("not reached" in row for row in nobody.rows)
+
+
 def test_an_extrapolation_is_told_with_how_far_it_goes() -> None:
     table = tables.speedups(made_up_suite())
     assert table is not None
@@ -219,6 +249,35 @@ def test_the_latex_table_has_a_row_a_contestant() -> None:
     assert tex.count(r" \\") == 1 + 6
     assert r"1 & muon & 1.00 [0.97, 1.00] &" in tex
     assert r"5 failed of 30, on 1 task" in tex
+    assert "Leaderboard over 6 tasks" in tex
+    assert "Leaderboard over 5 tasks" in leaderboard_tex(made_up_suite(open_task=True))
+
+
+def test_the_methods_tell_what_was_not_fixed_before_the_first_run(results: SuiteResults) -> None:
+    def told(material: SuiteMaterial) -> str:
+        return " ".join(methods_paragraphs(material))
+
+    material = gather(results)
+    assert "the rules of the analysis were fixed before the first run. Each task" in told(material)
+    amendment = Amendment(
+        why="a typo",
+        when="2026-01-01",
+        from_sha256="a",
+        to_sha256="b",
+        changes=("settings.alpha",),
+        outcomes=3,
+    )
+    assert "before the first run; the suite was changed later (1 amendment). Each" in told(
+        replace(material, amendments=(amendment,))
+    )
+    study = replace(material.studies["small"], amendments=(amendment,))
+    changed = replace(material, studies={**material.studies, "small": study, "large": study})
+    assert "before the first run; the plan of small and large was changed or added to" in told(
+        changed
+    )
+    text = "The plan of small and large was amended: a typo. Changed: settings.alpha"
+    assert text in list(warnings(changed))
+    assert not any("amended" in warning for warning in warnings(material))
 
 
 def test_hours_are_those_of_every_run_failed_ones_included(results: SuiteResults) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 import pytest
 from made_up_suite import NAMES, made_up_suite
@@ -40,6 +41,14 @@ def test_lost_runs_and_open_tasks_are_told() -> None:
     text = " ".join(shown(made_up_suite(open_task=True), width=80).split())
     assert "large-long is not decided: 3 of 5 seeds are finished" in text
     assert "crash lost runs: 5 failed of 25, on 1 task: small-short (5 failed of 5)." in text
+
+
+def test_what_weakens_a_line_is_told_once_with_it() -> None:
+    analysis = made_up_suite(contestants=NAMES[:2])
+    noted = tuple(replace(item, note="read inside runs") for item in analysis.speedups)
+    text = " ".join(shown(replace(analysis, speedups=noted), width=80).split())
+    assert text.count("read inside runs") == 1
+    assert "speed-ups of muon, soap: read inside runs" in text
 
 
 def test_the_signs_are_explained_in_one_line_however_narrow_the_table() -> None:
