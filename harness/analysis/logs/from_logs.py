@@ -227,8 +227,7 @@ def _way(
         pairs = {run.row.seed for run in own} & {run.row.seed for run in base}
         own, base = ([run for run in side if run.row.seed in pairs] for side in (own, base))
     costs = [[_cost(run, target) for run in side] for side in (own, base)]
-    ends = [run for run in (*own, *base) if not run.row.completed and not run.row.diverged]
-    if any(_cost(run, target) is None for run in ends):
+    if any(not run.row.completed and not run.row.diverged for run in (*own, *base)):
         return StepsToTarget(
             variant=name, why_not="a run ended without a result: it might have arrived"
         )
@@ -249,9 +248,9 @@ def _way(
 
 
 def _cost(run: LogRun, target: float) -> float | None:
-    curve = run.curve
-    if not curve:
+    """None too for a run that diverged after it had seen the target: it never arrived."""
+    if not run.row.completed:
         return None
     return cost_to_target(
-        [point.step for point in curve], [point.loss for point in curve], target=target
+        [point.step for point in run.curve], [point.loss for point in run.curve], target=target
     )

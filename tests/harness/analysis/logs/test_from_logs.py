@@ -222,6 +222,15 @@ def test_pairs_of_a_look_are_pairs_of_the_way_too(ten_logs: Path, write_log: Wri
     assert way.speedup.n == 5
 
 
+def test_a_run_that_saw_the_target_and_diverged_later_never_arrived(
+    ten_logs: Path, write_log: WriteLog
+) -> None:
+    write_log("muon", 2, ["4.0", "3.1", "3.0", "nan"])
+    (way,) = compare_logs(runs_of(ten_logs), FORM, baseline="adamw", target=3.2).ways
+    assert way.speedup is not None
+    assert (way.speedup.kind, way.speedup.variant_censored) == ("at most", 1)
+
+
 def test_a_run_that_ended_at_step_0_has_no_way(ten_logs: Path, write_log: WriteLog) -> None:
     for seed in range(5):
         write_log("muon", seed, ["nan"], every=0)
