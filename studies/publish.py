@@ -4,11 +4,13 @@
     python studies/publish.py muon-ablation
 
 What stands between the two markers of studies/STUDY/README.md (--page for another) is replaced by
-the verdicts and the table of results of the report; nothing in it is written by hand.
+the verdicts and the table of results of the report; nothing in it is written by hand. Of a suite,
+runs.csv has the runs of all tasks, for `optbench suite score`.
 """
 
 from __future__ import annotations
 
+import csv
 import re
 import shutil
 from collections.abc import Sequence
@@ -44,6 +46,27 @@ def sections(report: str, titles: Sequence[str]) -> str:
     return re.sub(r"\n{3,}", "\n\n", "\n\n".join(wanted))
 
 
+def rows_of(table: Path) -> list[dict[str, str]]:
+    with table.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def write_runs_of_tasks(suite: Path, target: Path) -> None:
+    """The runs of all tasks of a suite in its order, each with its task; of a study, none."""
+    tasks = dict.fromkeys(row.get("task") for row in rows_of(suite / "report" / "results.csv"))
+    runs = [
+        {"task": task, **row}
+        for task in tasks
+        if task
+        for row in rows_of(suite / "tasks" / task / "report" / "results.csv")
+    ]
+    if runs:
+        with target.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.DictWriter(file, list(runs[0]), lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(runs)
+
+
 def main(
     study: Annotated[str, typer.Argument(help="name of a study under studies/")],
     runs_dir: Annotated[Path, typer.Option(help="where its results are")] = Path("runs"),
@@ -58,8 +81,13 @@ def main(
     only_verdicts: Annotated[
         bool, typer.Option(help="of studies/decide_again.py: the table stays as it is")
     ] = False,
+    only_runs: Annotated[bool, typer.Option(help="of a suite: nothing but runs.csv")] = False,
 ) -> None:
     source, target = runs_dir / study / "report", HERE / (into or study)
+    if not only_verdicts:
+        write_runs_of_tasks(source.parent, target / f"{prefix}runs.csv")
+    if only_runs:
+        return
     readme = target / page
     text = readme.read_text(encoding="utf-8")
     before, _, rest = text.partition(BEGIN)
