@@ -53,3 +53,16 @@ def test_what_is_published_is_the_report_without_its_figures() -> None:
     assert published == "### Verdict\n\n- **better**: a\n\n### Variants, best first\n\n| a |"
     with pytest.raises(SystemExit, match="Nothing"):
         sections(report, ("Nothing",))
+
+
+def test_the_runs_of_a_suite_are_published_with_their_tasks(tmp_path: Path) -> None:
+    write = runpy.run_path(str(STUDIES / "publish.py"))["write_runs_of_tasks"]
+    reports = {"": "task,variant\nsmall,a\nlarge,a\n", "tasks/small": "variant,value\na,1\n"}
+    reports["tasks/large"] = "variant,value\na,2\n"
+    for place, table in reports.items():
+        (tmp_path / place / "report").mkdir(parents=True)
+        (tmp_path / place / "report/results.csv").write_text(table)
+    write(tmp_path, tmp_path / "runs.csv")
+    assert (tmp_path / "runs.csv").read_text() == "task,variant,value\nsmall,a,1\nlarge,a,2\n"
+    write(tmp_path / "tasks/small", tmp_path / "none.csv")
+    assert not (tmp_path / "none.csv").exists(), "a study has no tasks"
